@@ -1,0 +1,129 @@
+"""Reproduce published traces of the DPS authors' sampler: largest relative error per case.
+
+    python benchmarks/traces.py FOLDER
+
+FOLDER holds ``index.json`` and the traces it lists, made by the authors' own code on a prior in
+closed form. The noise that the traces used is replayed through the streams.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from napari_dps.core.dps import DPSSampler
+from napari_dps.core.likelihood import GaussianLikelihood
+from napari_dps.core.operator import LinearOperator, MappedOperator, Operator
+from napari_dps.core.problem import Problem
+from napari_dps.core.schedule import ddpm_timesteps
+from napari_dps.core.streams import Streams
+from napari_dps.forward._fourier import FourierMagnitude
+from napari_dps.forward._mask import Mask
+from napari_dps.grid import Grid
+from napari_dps.priors._gaussian import GaussianPrior
+
+
+class Transfer(LinearOperator):
+    """Multiply the DFT by a real transfer function."""
+
+    def __init__(self, transfer: torch.Tensor) -> None:
+        shape = (1, *transfer.shape)
+        super().__init__(shape, shape)
+        self.transfer = transfer
+
+    def __call__(self, x: torch.Tensor, theta: object = None) -> torch.Tensor:
+        return torch.fft.ifft2(torch.fft.fft2(x) * self.transfer).real
+
+    def transpose(self, v: torch.Tensor) -> torch.Tensor:
+        return torch.fft.ifft2(torch.fft.fft2(v) * self.transfer.conj()).real
+
+
+class Replay(Streams):
+    """Streams that hand out recorded draws, in order."""
+
+    def __init__(self, draws: list[torch.Tensor]) -> None:
+        super().__init__(0, [0], "cpu", torch.float64)
+        self.draws = iter(draws)
+
+    def normal(self, shape: object) -> torch.Tensor:
+        return next(self.draws).reshape(1, *shape)  # type: ignore[misc]
+
+
+def operator_of(case: dict[str, object], trace: dict[str, np.ndarray]) -> Operator:
+    """Return the operator of one case."""
+    if case["operator"] == "blur":
+        return Transfer(torch.as_tensor(trace["transfer"]))
+    size = trace["truth"].squeeze().shape
+    if case["operator"] == "mask":
+        mask = trace["mask"].squeeze() != 0
+        return Mask(mask, Grid(size, dtype="float64"))
+    padded = tuple(n + 32 for n in size)
+    return FourierMagnitude(Grid(padded, dtype="float64"), size, intensity=False, centred=True)
+
+
+def relative(a: torch.Tensor, b: np.ndarray) -> float:
+    """Return the relative error in the largest-element sense."""
+    reference = torch.as_tensor(b).reshape(a.shape)
+    return float((a - reference).abs().max() / reference.abs().max())
+
+
+def replay(case: dict[str, object], trace: dict[str, np.ndarray]) -> dict[str, float]:
+    """Run one case and return its errors, in VP coordinates."""
+    size = trace["truth"].squeeze().shape
+    operator = operator_of(case, trace)
+    one = torch.ones((1, 1, 1, 1), dtype=torch.float64)
+    # The traces have no object map: a = 2, b = -1 make it the identity.
+    mapped = MappedOperator(operator, 2 * one, -one)
+    spectrum = torch.as_tensor(trace["spectrum"]).reshape(size)
+    prior = GaussianPrior(float(trace["prior_mean"]), spectrum)
+    y = torch.as_tensor(trace["y"]).reshape(1, *operator.y_shape)
+    problem = Problem(y, prior, mapped, GaussianLikelihood(float(case["noise_sigma"])))  # type: ignore[arg-type]
+    if "z" in trace:
+        noise = [torch.as_tensor(n) for n in trace["z"]]
+    else:
+        g = torch.Generator().manual_seed(int(case["seed"]))  # type: ignore[call-overload]
+        shape = (1, 1, *size)
+        torch.randn(shape, generator=g, dtype=torch.float64)  # x_T comes first
+        noise = [
+            torch.randn(shape, generator=g, dtype=torch.float64)
+            for _ in range(int(case["steps"]))  # type: ignore[call-overload]
+        ]
+    streams = Replay([torch.as_tensor(trace["x_T"]), *noise])
+    steps = int(case["steps"])  # type: ignore[call-overload]
+    errors: dict[str, float] = {}
+    project = None
+    if case["method"] == "mcg":
+        project = operator.measured
+    sampler = DPSSampler(steps, float(case["scale"]), clip=bool(case["clip_denoised"]))  # type: ignore[arg-type]
+    if project is not None:
+        sampler.after = lambda x, lower: torch.where(
+            project, y * math.sqrt(1 + lower**2), x
+        )
+    norms, last = [], None
+    for step in sampler.sample(problem, 1, streams):
+        last = step
+        if step.i < step.total:
+            norms.append(float(problem.residual(mapped(step.x0)).pow(2).sum().sqrt()))
+    assert last is not None
+    errors["x_final"] = relative(last.x0, trace["x_final"])
+    reference = trace["residual_norm"].squeeze()[: len(norms)]
+    errors["residual_norm"] = float(np.abs(np.array(norms) / reference - 1).max())
+    errors["timesteps"] = float(
+        np.abs(np.array(ddpm_timesteps(steps)) - trace["timesteps"].squeeze()).max()
+    )
+    return errors
+
+
+def main(folder: Path) -> dict[str, dict[str, float]]:
+    """Run all cases of a folder."""
+    cases = json.loads((folder / "index.json").read_text())
+    return {c["file"]: replay(c, dict(np.load(folder / c["file"]))) for c in cases}
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(Path(sys.argv[1])), indent=2))

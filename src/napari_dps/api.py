@@ -1,0 +1,238 @@
+"""The library's front door: reconstruct, simulate, sample_prior."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_dps.components import ForwardModel, NoiseModel, PriorSource, make
+from napari_dps.errors import InputError
+from napari_dps.grid import Grid
+from napari_dps.prepare import open_image
+from napari_dps.recipe import Recipe
+from napari_dps.result import Result
+from napari_dps.run import Plan, Progress, Run
+
+__all__ = ["Plan", "Progress", "Run", "reconstruct", "run", "sample_prior", "simulate"]
+
+
+def run(image: Any, recipe: Any = None, device: str = "auto", **given: Any) -> Iterator[Progress]:
+    """Yield the progress of a run; the generator's return value is the Result."""
+    job = Run(image, recipe, device=device, **given)
+    yield from job
+    return job.result()
+
+
+def reconstruct(
+    image: Any,
+    recipe: Any = None,
+    /,
+    *,
+    forward: Any = None,
+    noise: Any = None,
+    prior: Any = None,
+    sampler: Any = None,
+    intensity: Any = None,
+    valid: Any = None,
+    samples: int | None = None,
+    seed: int | None = None,
+    axes: str | None = None,
+    pixel_size: float | tuple[float, ...] | None = None,
+    device: str = "auto",
+    on_step: Callable[[Progress], object] | None = None,
+) -> Result:
+    """Restore an image by drawing from the posterior p(x | y).
+
+    Parameters
+    ----------
+    image : array, Image or path
+        The measurement: 2D, or a stack that is restored frame by frame.
+    recipe : Recipe, dict or path, optional
+        The choices; those named below replace its parts.
+    forward, noise, prior, sampler : component, dict or kind, optional
+        What was measured and how; defaults: identity, poisson, fluorescence, auto.
+    intensity : "auto" or dict, optional
+        ``{"scale": a, "background": b}`` in photoelectrons.
+    valid : array or path, optional
+        Nonzero where a pixel carries information.
+    samples : int, optional
+        Posterior samples, 20 by default.
+    seed : int, optional
+        Seed, 0 by default.
+    axes : str, optional
+        One letter per axis of the array (T, C, Z, Y, X), where the file does not say.
+    pixel_size : float or tuple, optional
+        Micrometres.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+    on_step : callable, optional
+        Called with a :class:`Progress` at every step.
+
+    Returns
+    -------
+    Result
+        Samples, mean and standard deviation in the input's units, float32.
+
+    Raises
+    ------
+    DPSError
+        One sentence about what cannot be used.
+    """
+    parts = {
+        "forward": forward,
+        "noise": noise,
+        "prior": prior,
+        "sampler": sampler,
+        "intensity": intensity,
+        "valid": valid,
+        "samples": samples,
+        "seed": seed,
+    }
+    job = Run(
+        image, Recipe.parse(recipe, **parts), device=device, axes=axes, pixel_size=pixel_size
+    )
+    for progress in job:
+        if on_step is not None:
+            on_step(progress)
+    return job.result()
+
+
+def simulate(
+    image: Any,
+    recipe: Any = None,
+    /,
+    seed: int = 0,
+    *,
+    forward: Any = None,
+    noise: Any = None,
+    axes: str | None = None,
+) -> NDArray[np.float32]:
+    """Draw a measurement of a known object, from the likelihood that inference uses.
+
+    Parameters
+    ----------
+    image : array, Image or path
+        The object, in the units that its measurement shall have (ADU, counts).
+    recipe : Recipe, dict, path or (forward, noise), optional
+        How it is measured.
+    seed : int
+        Seed of the noise.
+    forward, noise : component, dict or kind, optional
+        Replace the recipe's parts.
+    axes : str, optional
+        As in :func:`reconstruct`.
+
+    Returns
+    -------
+    ndarray of float32
+        The measurement. Pixels that are not measured hold the camera's offset.
+    """
+    import torch
+
+    from napari_dps.core.streams import Streams
+
+    if isinstance(recipe, tuple):
+        forward, noise = (*recipe, None)[:2] if forward is None else (forward, noise)
+        recipe = None
+    chosen = Recipe.parse(recipe, forward=forward, noise=noise)
+    source = open_image(image, axes)
+    if source.is_rgb:
+        raise InputError(f"'{source.name}' is a colour (RGB) image; give one gray channel")
+    model: ForwardModel = chosen.forward
+    report: dict[str, Any] = {}
+    frames = source.data.reshape(-1, *source.data.shape[-2:]).astype(np.float64)
+    if not np.isfinite(frames).all():
+        raise InputError("the object has NaN or infinite pixels; replace them before simulating")
+    _refuse_auto(chosen.noise)
+    statistics: NoiseModel = chosen.noise.resolve(frames, report)
+    gain, offset = statistics.camera()
+    grid = Grid(model.measurement_shape(frames.shape[1:]), None, "cpu", "float64")
+    operator = model.bind(grid)
+    likelihood = statistics.bind(grid)
+    electrons = model.object_from_input(frames, gain, offset)
+    out = []
+    for f, frame in enumerate(electrons):
+        x = torch.as_tensor(frame)[None, None]
+        wide = operator.embed(x) if operator.x_shape[1:] != frame.shape else x
+        z = operator(wide)
+        if statistics.kind != "gaussian" and float(z.min()) < -1e-9 * float(z.abs().max()):
+            raise InputError(
+                "the expected counts are negative in places, which light cannot be; give an object "
+                "that is at or above the camera's offset"
+            )
+        y = likelihood.sample(z, Streams(seed, [("simulate", f)], "cpu", torch.float64))
+        measured = operator.measured
+        y = y if measured is None else torch.where(measured, y, torch.zeros_like(y))
+        out.append(y[0, 0].numpy() * gain + offset)
+    return np.stack(out).reshape(*source.data.shape[:-2], *grid.shape).astype(np.float32)
+
+
+def _refuse_auto(noise: NoiseModel) -> None:
+    """A simulation cannot estimate the camera from an object."""
+    open_fields = [n for n in type(noise).model_fields if getattr(noise, n) == "auto"]
+    if open_fields:
+        raise InputError(
+            f"simulating needs numbers for {', '.join(open_fields)} of the noise {noise.kind!r}; "
+            "'auto' is for reconstruction only"
+        )
+
+
+def sample_prior(
+    prior: Any,
+    n: int,
+    shape: tuple[int, ...],
+    seed: int = 0,
+    *,
+    steps: int = 50,
+    device: str = "auto",
+) -> NDArray[np.float32]:
+    """Draw from a prior without any measurement.
+
+    Parameters
+    ----------
+    prior : component, dict or kind
+        Which prior.
+    n : int
+        Number of images.
+    shape : tuple of int
+        Their shape (Y, X).
+    seed : int
+        Seed.
+    steps : int
+        Noise levels of the ladder, 80 to 0.005.
+    device : str
+        As in :func:`reconstruct`.
+
+    Returns
+    -------
+    ndarray, shape (n, *shape), float32
+        In prior units, where [-1, 1] spans a normalised image.
+    """
+    import torch
+
+    from napari_dps.core.sampler import SecondOrderMove
+    from napari_dps.core.schedule import karras_ladder
+    from napari_dps.core.streams import Streams
+    from napari_dps.device import choose_device
+
+    if n < 1:
+        raise InputError(f"{n} samples were asked for; ask for one at least")
+    if len(shape) != 2 or min(shape) < 8:
+        raise InputError(f"the shape {tuple(shape)} is not (Y, X) with at least 8 pixels a side")
+    source = make("prior", prior)
+    assert isinstance(source, PriorSource)
+    name, _ = choose_device(device)
+    network = source.bind(Grid(tuple(shape), None, name, "float32"))
+    out = []
+    for k in range(n):  # one by one: sample k does not depend on how many are asked for
+        streams = Streams(seed, [(0, k)], name, torch.float32)
+        sigmas = karras_ladder(steps, 80.0, 0.005)
+        x, move = sigmas[0] * streams.normal((1, *shape)), SecondOrderMove()
+        with torch.no_grad():
+            for sigma, lower in zip(sigmas, sigmas[1:], strict=False):
+                x = move(x, network(x, sigma), sigma, lower, lambda s=streams: s.normal((1, *shape)))
+        out.append(x[0, 0].cpu().numpy())
+    return np.stack(out).astype(np.float32)

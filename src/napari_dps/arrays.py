@@ -1,0 +1,171 @@
+"""Arrays as recipe fields: a path in JSON, an array in Python, one content hash for both.
+
+A recipe must stay a small text. An array given in Python is kept in memory and written as a
+content-hashed ``.npy`` file beside the recipe when the recipe is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import core_schema
+
+from napari_dps.errors import InputError
+
+
+def read_values(path: str) -> np.ndarray:
+    """Return the values of a TIFF, PNG or ``.npy`` file, without units or axes.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or holds no numbers.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise InputError(f"there is no file {path!r}; give the path of a TIFF, PNG or npy file")
+    try:
+        if file.suffix.lower() == ".npy":
+            values = np.load(file, allow_pickle=False)
+        elif file.suffix.lower() in (".tif", ".tiff"):
+            import tifffile
+
+            values = tifffile.imread(file)
+        else:
+            import skimage.io
+
+            values = skimage.io.imread(file)
+    except Exception as error:  # readers raise many kinds; all mean the same to the user
+        raise InputError(
+            f"{path!r} cannot be read as an image ({type(error).__name__}); "
+            "give a TIFF, PNG or npy file"
+        ) from error
+    return np.asarray(values)
+
+
+class ArrayRef:
+    """A reference to an array: a file (TIFF, PNG, npy) or values held in memory.
+
+    Parameters
+    ----------
+    source : str, Path or array
+        Where the values come from.
+    """
+
+    def __init__(self, source: str | Path | np.ndarray) -> None:
+        self.path: str | None = None
+        self._values: np.ndarray | None = None
+        if isinstance(source, (str, Path)):
+            self.path = str(source)
+        else:
+            self._values = np.array(source)
+            self._values.setflags(write=False)
+
+    def load(self) -> np.ndarray:
+        """Return the values.
+
+        Raises
+        ------
+        InputError
+            If the file is missing or is no image.
+        """
+        if self._values is not None:
+            return self._values
+        return read_values(str(self.path))
+
+    @property
+    def digest(self) -> str:
+        """Return a hash of the values (in memory) or of the path."""
+        if self._values is None:
+            return hashlib.sha256(str(self.path).encode()).hexdigest()
+        head = f"{self._values.dtype.str}{self._values.shape}".encode()
+        return hashlib.sha256(head + self._values.tobytes()).hexdigest()
+
+    def write_beside(self, folder: Path) -> ArrayRef:
+        """Return a reference to a file in ``folder``, writing the values there if need be."""
+        if self._values is None:
+            return self
+        name = f"array-{self.digest[:16]}.npy"
+        target = folder / name
+        if not target.exists():
+            np.save(target, self._values)
+        return ArrayRef(name)
+
+    def resolved_in(self, folder: Path) -> ArrayRef:
+        """Return the reference with a relative path taken from ``folder``."""
+        if self.path is None or Path(self.path).is_absolute():
+            return self
+        beside = folder / self.path
+        return ArrayRef(beside) if beside.exists() else self
+
+    def __str__(self) -> str:
+        return self.path if self.path is not None else f"array:{self.digest[:16]}"
+
+    def __repr__(self) -> str:
+        return f"ArrayRef({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ArrayRef) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    @classmethod
+    def parse(cls, value: Any) -> ArrayRef:
+        """Take a path, an array or nested lists of numbers."""
+        if isinstance(value, ArrayRef):
+            return value
+        if isinstance(value, (str, Path)):
+            if not str(value).strip():
+                raise ValueError("an empty path was given; name a file or leave it out")
+            return cls(value)
+        array = np.asarray(value)
+        if array.dtype == object or array.size == 0 or array.ndim == 0:
+            raise ValueError("not an array of numbers; give a path or an array")
+        return cls(array)
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls.parse, serialization=core_schema.to_string_ser_schema()
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"type": "string", "format": "path", "title": "path or array"}
+
+
+ArrayField = Annotated[ArrayRef, "path or array"]
+
+
+def load_mask(ref: ArrayRef, shape: tuple[int, ...], what: str) -> np.ndarray:
+    """Return a boolean mask of the given shape, nonzero meaning True.
+
+    Raises
+    ------
+    InputError
+        If the shape differs, a value is negative or not finite, or nothing is left.
+    """
+    values = np.asarray(ref.load())
+    if values.shape != tuple(shape):
+        raise InputError(
+            f"the {what} has shape {values.shape}, but the image has {tuple(shape)}: "
+            f"give a {what} of the image's shape"
+        )
+    if values.dtype != bool and (not np.isfinite(values).all() or (values < 0).any()):
+        raise InputError(
+            f"the {what} has negative or non-finite values; it must be 0 where a pixel is "
+            "left out and positive where it counts"
+        )
+    mask = values != 0
+    if not mask.any():
+        raise InputError(f"the {what} is zero everywhere, so that no pixel counts; mark some")
+    return mask

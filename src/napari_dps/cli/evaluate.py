@@ -1,0 +1,115 @@
+"""``napari-dps evaluate``: a result against the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from cyclopts import Parameter
+
+from napari_dps.cli._options import Chosen
+from napari_dps.cli._terminal import print_json, print_table
+from napari_dps.errors import DPSError, InputError
+
+GROUPS: tuple[str, ...] = ()
+Flag = Annotated[bool, Parameter(negative=())]
+
+
+def command(chosen: Chosen) -> Callable[..., Any]:
+    """Return the command."""
+    return evaluate
+
+
+def evaluate(
+    result: Path,
+    truth: Path,
+    /,
+    *,
+    fit: Flag = False,
+    register: Flag = False,
+    json: Flag = False,
+) -> None:
+    """Compare a result with the truth: PSNR, SSIM, errors, and how honest its error bars are.
+
+    Parameters
+    ----------
+    result
+        What reconstruct wrote, or any image of the truth's shape.
+    truth
+        The image that it should be, in the same unit.
+    fit
+        Apply the gain and offset that fit the truth best before comparing.
+    register
+        Flip and shift the result onto the truth first (phase retrieval).
+    json
+        Print one JSON object.
+    """
+    from napari_dps.evaluate import compare
+    from napari_dps.io import read_image
+
+    known = np.asarray(read_image(truth).data, dtype=np.float64)
+    mean, samples, report = _load(result)
+    if register:
+        mean, samples = _register(mean, samples, known)
+    metrics = compare(mean, known, samples, fit=fit)
+    metrics["residual"] = report.get("chi2")
+    metrics["registered"] = register
+    if json:
+        print_json({"result": str(result), "truth": str(truth), **metrics})
+        return
+    rows = [
+        ("PSNR [dB]", metrics["psnr"]),
+        ("SSIM", metrics["ssim"]),
+        ("RMSE", metrics["rmse"]),
+        ("mean absolute error", metrics["mae"]),
+        ("bias", metrics["bias"]),
+        ("best gain", metrics["gain"]),
+        ("best offset", metrics["offset"]),
+        ("samples", metrics["samples"]),
+        *((f"coverage of {float(k):.0%} intervals", v) for k, v in metrics["coverage"].items()),
+        ("CRPS", metrics["crps"]),
+        ("spread / error of the mean", metrics["spread_skill"]),
+        ("residual chi2 per datum", _mean(metrics["residual"])),
+    ]
+    print_table(f"{result} against {truth}", ("metric", "value"), rows)
+
+
+def _mean(values: Any) -> float | None:
+    numbers = np.ravel(np.asarray([] if values is None else values, dtype=np.float64))
+    return float(numbers.mean()) if numbers.size else None
+
+
+def _load(path: Path) -> tuple[np.ndarray, np.ndarray | None, dict[str, Any]]:
+    """Read a result of ours or, failing that, a plain image: then there are no samples."""
+    from napari_dps.io import read_image
+    from napari_dps.result import Result
+
+    try:
+        found = Result.load(path)
+    except DPSError as error:
+        try:
+            return np.asarray(read_image(path).data, dtype=np.float64), None, {}
+        except DPSError:
+            raise error from None
+    try:
+        return found.mean, found.samples, found.report
+    except InputError:  # saved without its samples
+        return found.mean, None, found.report
+
+
+def _register(
+    mean: np.ndarray, samples: np.ndarray | None, truth: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None]:
+    from napari_dps.uncertainty.registration import register
+
+    if mean.shape != truth.shape:
+        raise InputError(
+            f"the result has shape {mean.shape}, but the truth has {truth.shape}: "
+            "compare images of one shape"
+        )
+    if samples is None or len(samples) == 0:
+        return np.asarray(register(mean, truth)), None
+    moved = np.stack([register(sample, truth) for sample in samples])
+    return moved.mean(axis=0), moved

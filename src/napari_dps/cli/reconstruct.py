@@ -1,0 +1,234 @@
+"""``napari-dps reconstruct``: images in, posterior means, deviations and samples out."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from napari_dps import components
+from napari_dps.cli._options import (
+    Chosen,
+    floats,
+    option,
+    recipe_from,
+    recipe_parameters,
+    signature,
+)
+from napari_dps.cli._output import Job, plan_outputs
+from napari_dps.cli._progress import ProgressDisplay, stop_on_signals
+from napari_dps.cli._terminal import complain, duration, note, plain, print_json, size
+from napari_dps.errors import DPSError, InputError
+from napari_dps.recipe import Recipe
+
+GROUPS = tuple(components.GROUPS)
+PARTS = ("mean", "std", "samples")
+
+
+class Stopped(Exception):
+    """The user stopped the run; `outcome` is what was saved, None if nothing was finished."""
+
+    def __init__(self, outcome: dict[str, Any] | None) -> None:
+        super().__init__()
+        self.outcome = outcome
+
+
+def input_parameters() -> list[inspect.Parameter]:
+    """Return the options that say how to read an image, for every verb that reads one."""
+    return [
+        option("axes", str, "Axes of the input, one letter each, such as TYX.", group="Input"),
+        option(
+            "pixel_size",
+            str,
+            "Pixel size in micrometres: one number, or one per axis with commas between them.",
+            group="Input",
+        ),
+    ]
+
+
+def command(chosen: Chosen) -> Callable[..., Any]:
+    """Return the command, with the options of the chosen components."""
+    inputs = inspect.Parameter(
+        "inputs",
+        inspect.Parameter.VAR_POSITIONAL,
+        annotation=Annotated[str, Parameter(help="TIFF, OME-TIFF, PNG or npy files.")],
+    )
+    out = "Result: a .tif, .ome.tif or .zarr file; a folder for several inputs."
+    parameters = [
+        inputs,
+        option("out", str, out, short="-o", required=True, group="Output"),
+        option("write", list[str], "Which of mean, std, samples to keep.", group="Output"),
+        option("report", Path, "Also write the report to this JSON file.", group="Output"),
+        option("json", bool, "Print one JSON object on stdout.", default=False, group="Output"),
+        option("quiet", bool, "Show no progress.", short="-q", default=False, group="Output"),
+        *input_parameters(),
+        option("valid", str, "Mask file, nonzero where a pixel counts.", group="Input"),
+        *recipe_parameters(chosen),
+        option(
+            "intensity",
+            Literal["auto"],
+            "Estimate the object's brightness and background.",
+            group="Choices",
+        ),
+        option(
+            "intensity__scale",
+            float,
+            "Brightness range of the object, photoelectrons.",
+            group="Choices",
+            dotted=True,
+        ),
+        option(
+            "intensity__background",
+            float,
+            "Darkest value of the object, photoelectrons.",
+            group="Choices",
+            dotted=True,
+        ),
+        option("samples", int, "Posterior samples to draw (20).", group="Choices"),
+        option("seed", int, "Seed of all random numbers (0).", group="Choices"),
+        option("device", str, "auto, cpu, cuda, cuda:1, mps.", default="auto", group="Choices"),
+    ]
+    return signature(reconstruct, parameters)
+
+
+def reconstruct(*inputs: str, **given: Any) -> int:
+    """Restore images: posterior mean, standard deviation and samples of each."""
+    jobs = plan_outputs(inputs, given["out"])
+    write = parse_write(given.get("write"))
+    recipe = recipe_from(given)
+    outcomes: list[dict[str, Any]] = []
+    code = 0
+    for job in jobs:
+        try:
+            outcomes.append(restore(job, recipe, write, given))
+        except Stopped as stopped:
+            if stopped.outcome is None:
+                complain("stopped before a sample was finished; nothing was written")
+            else:
+                outcomes.append(stopped.outcome)
+            code = 130
+            break
+        except DPSError as error:
+            if len(jobs) == 1:
+                raise
+            complain(f"{job.source}: {error}")
+            outcomes.append({"input": job.source, "error": str(error)})
+            code = 2
+    answer = outcomes[0] if len(jobs) == 1 and outcomes else {"results": outcomes}
+    if given.get("report") is not None and any("report" in item for item in outcomes):
+        _write_report(given["report"], answer)
+    if given.get("json"):
+        print_json(answer)
+    return code
+
+
+def parse_write(words: Iterable[str] | None) -> tuple[str, ...]:
+    """Return the parts of the result to keep, in their order.
+
+    Raises
+    ------
+    InputError
+        If a part is unknown.
+    """
+    asked = [part.strip() for word in words or PARTS for part in word.split(",") if part.strip()]
+    for part in asked:
+        if part not in PARTS:
+            raise InputError(
+                f"--write {part!r} is not allowed; {components.nearest(part, list(PARTS))}"
+            )
+    return tuple(part for part in PARTS if part in asked) or PARTS
+
+
+def restore(
+    job: Job, recipe: Recipe, write: tuple[str, ...], given: dict[str, Any]
+) -> dict[str, Any]:
+    """Restore one image and save the result.
+
+    Raises
+    ------
+    Stopped
+        If the user stopped it; what was finished is saved.
+    DPSError
+        If it cannot be done; nothing is written then.
+    """
+    from napari_dps.api import Run
+
+    quiet = bool(given.get("quiet"))
+    run = Run(
+        job.source,
+        recipe,
+        device=given.get("device", "auto"),
+        axes=given.get("axes"),
+        pixel_size=floats(given.get("pixel_size"), "--pixel-size"),
+    )
+    if not quiet:
+        plan = run.plan()
+        tile = "no tiles" if plan.tile is None else f"tiles of {plan.tile} px"
+        note(
+            f"{job.source}: about {duration(plan.seconds)}, {size(plan.bytes)}, "
+            f"{plan.network_calls} network calls, batches of {plan.batch}, {tile}"
+        )
+    told = tell_warnings(run.warnings, 0)
+    label = Path(job.source).name
+    with stop_on_signals(run.cancel) as stop, ProgressDisplay(label, quiet) as display:
+        steps = iter(run)
+        try:
+            for progress in steps:
+                display.show(progress)
+                if stop.asked:
+                    break
+        except KeyboardInterrupt:
+            if stop.asked:
+                raise Stopped(None) from None
+            stop.asked = True
+        finally:
+            close = getattr(steps, "close", None)
+            if close is not None:
+                close()
+    tell_warnings(run.warnings, told)
+    try:
+        result = run.result()
+    except InputError:
+        if stop.asked:
+            raise Stopped(None) from None
+        raise
+    result.save(job.target, write=write)
+    outcome = {"input": job.source, "output": str(job.target), "report": plain(result.report)}
+    if not given.get("json"):
+        note(_summary(job, result))
+    if stop.asked and not result.report.get("complete", True):
+        raise Stopped(outcome)
+    return outcome
+
+
+def tell_warnings(warnings: list[str], told: int) -> int:
+    """Print the warnings that were not told yet; return how many were told in all."""
+    for text in warnings[told:]:
+        note(f"warning: {text}")
+    return len(warnings)
+
+
+def _summary(job: Job, result: Any) -> str:
+    report = result.report
+    words = [f"{len(result.samples)} samples in {duration(report.get('seconds'))}"]
+    misfit = report.get("misfit")
+    if isinstance(misfit, (int, float)):
+        words.append(f"chi2 {misfit:.3g} per datum")
+    if not report.get("complete", True):
+        words.append("stopped early")
+    return f"{job.target}: {', '.join(words)}"
+
+
+def _write_report(path: Path, answer: dict[str, Any]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(plain(answer), indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"the report cannot be written to {str(path)!r} ({error.strerror}); "
+            "name a file in a folder that can be written"
+        ) from None

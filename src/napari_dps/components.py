@@ -1,0 +1,225 @@
+"""Components (forward model, noise, prior, sampler) and the registry that finds them.
+
+A component is a frozen pydantic model: light to import, to check and to write as JSON. What it
+stands for is built by ``bind(grid)``; only there may torch be imported.
+"""
+
+import difflib
+import importlib
+import importlib.metadata
+import pkgutil
+import warnings
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, ClassVar, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from napari_dps.errors import RecipeError
+from napari_dps.grid import Grid
+
+GROUPS = {
+    "forward": "napari_dps.forward",
+    "noise": "napari_dps.noise",
+    "prior": "napari_dps.priors",
+    "sampler": "napari_dps.samplers",
+}
+
+
+class Component(BaseModel):
+    """Base of everything that a recipe can choose."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True
+    )
+    group: ClassVar[str] = ""
+    title: ClassVar[str] = ""
+    kind: str
+
+    def bind(self, grid: Grid) -> Any:
+        """Build the torch object that this choice stands for on ``grid``."""
+        raise TypeError(f"{type(self).__name__} cannot be bound")
+
+    @classmethod
+    def kind_name(cls) -> str:
+        """Return the name under which recipes know this class."""
+        return str(get_args(cls.model_fields["kind"].annotation)[0])
+
+    @classmethod
+    def summary(cls) -> str:
+        """Return the first line of the documentation."""
+        return (cls.__doc__ or "").strip().splitlines()[0]
+
+
+def _own_kind(value: object) -> bool:
+    return (
+        isinstance(value, type)
+        and issubclass(value, Component)
+        and bool(get_args(value.model_fields["kind"].annotation))
+    )
+
+
+@cache
+def registry(group: str) -> Mapping[str, type[Component]]:
+    """Return the components of one group by kind: ours, then those of entry points.
+
+    Parameters
+    ----------
+    group : {"forward", "noise", "prior", "sampler"}
+        Which list.
+    """
+    package = importlib.import_module(GROUPS[group])
+    found: dict[str, type[Component]] = {}
+    for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda m: m.name):
+        if info.name.startswith("_") or info.ispkg:
+            continue
+        module = importlib.import_module(f"{package.__name__}.{info.name}")
+        for value in vars(module).values():
+            if _own_kind(value) and value.__module__ == module.__name__:
+                found[value.kind_name()] = value
+    for point in importlib.metadata.entry_points(group=f"napari_dps.{group}"):
+        try:
+            value = point.load()
+            if not _own_kind(value) or value.group != group:
+                raise TypeError(f"{value!r} is no {group} component with a `kind`")
+            if value.kind_name() in found:
+                raise ValueError(f"the kind {value.kind_name()!r} is taken already")
+        except Exception as error:  # a stranger's bug must not take ours down, but is told
+            warnings.warn(f"entry point {point.name!r} was skipped: {error}", stacklevel=2)
+            continue
+        found[value.kind_name()] = value
+    return found
+
+
+def nearest(name: str, allowed: list[str]) -> str:
+    """Return a hint that names the nearest right name, or all of them."""
+    close = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"allowed are {', '.join(allowed)}"
+
+
+def component_class(group: str, kind: str) -> type[Component]:
+    """Return the class of a kind.
+
+    Raises
+    ------
+    RecipeError
+        If there is none; the sentence names the nearest right name.
+    """
+    known = registry(group)
+    if kind not in known:
+        raise RecipeError(f"there is no {group} {kind!r}; {nearest(str(kind), list(known))}")
+    return known[kind]
+
+
+def make(group: str, spec: Any) -> Component:
+    """Make a component from a kind string, a dict with ``kind``, or a component.
+
+    Raises
+    ------
+    RecipeError
+        One sentence about the first thing that is wrong.
+    """
+    if isinstance(spec, Component):
+        if spec.group != group:
+            raise RecipeError(
+                f"{type(spec).__name__} is a {spec.group}, but a {group} is wanted here"
+            )
+        return spec
+    if isinstance(spec, str):
+        spec = {"kind": spec}
+    if not isinstance(spec, Mapping):
+        raise RecipeError(
+            f"{group} came as {type(spec).__name__}; give a kind, a dict with 'kind', or a "
+            f"component object"
+        )
+    fields = dict(spec)
+    kind = fields.pop("kind", None)
+    if kind is None:
+        raise RecipeError(f"{group} has no 'kind'; allowed are {', '.join(registry(group))}")
+    cls = component_class(group, kind)
+    try:
+        return cls(**fields)
+    except ValidationError as error:
+        raise RecipeError(sentence(error, f"{group} {kind!r}", list(cls.model_fields))) from None
+
+
+def sentence(error: ValidationError, where: str, allowed: list[str]) -> str:
+    """Turn a pydantic error into one sentence."""
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        names = [n for n in allowed if n != "kind"]
+        if not names:
+            return f"{where} has no parameter {name!r}; it takes none"
+        return f"{where} has no parameter {name!r}; {nearest(name, names)}"
+    message = first["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    given = repr(first.get("input"))
+    given = given if len(given) < 60 else given[:57] + "..."
+    if not name:
+        return f"{where}: {message}"
+    return f"{where}: {name} = {given} is not allowed, {message}"
+
+
+class ForwardModel(Component):
+    """Base of forward models: how the object becomes the expected measurement."""
+
+    group: ClassVar[str] = "forward"
+    positive_scale: ClassVar[bool] = True
+
+    def measurement_shape(self, object_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of the measurement of an object of the given shape (pixels)."""
+        return tuple(object_shape)
+
+    def object_to_input(self, values: Any, gain: float, offset: float) -> Any:
+        """Turn an object in photoelectrons into the units of the input image."""
+        return values * gain + offset
+
+    def object_from_input(self, values: Any, gain: float, offset: float) -> Any:
+        """Turn an object in the units of the input image into photoelectrons."""
+        return (values - offset) / gain
+
+
+class NoiseModel(Component):
+    """Base of noise models: how the expected measurement becomes the recorded one."""
+
+    group: ClassVar[str] = "noise"
+
+    def camera(self) -> tuple[float, float]:
+        """Return (gain in ADU per electron, offset in ADU)."""
+        return 1.0, 0.0
+
+    def resolve(self, image: Any, report: dict[str, Any]) -> "NoiseModel":
+        """Return the model with everything that was ``"auto"`` estimated from the image.
+
+        Parameters
+        ----------
+        image : ndarray, shape (frames, Y, X)
+            The measurement in its own units.
+        report : dict
+            Receives what was estimated and how sure it is.
+        """
+        return self
+
+    def check(self, image: Any) -> list[str]:
+        """Refuse an image that this noise cannot have made; return warnings."""
+        return []
+
+
+class PriorSource(Component):
+    """Base of prior sources: where the diffusion prior comes from."""
+
+    group: ClassVar[str] = "prior"
+
+
+class SamplerChoice(Component):
+    """Base of samplers: how the posterior is drawn from."""
+
+    group: ClassVar[str] = "sampler"
+
+    def choose(self, *, affine: bool) -> "SamplerChoice":
+        """Return the concrete sampler for a problem (only ``auto`` has a choice to make)."""
+        return self
+
+
+ComponentGroup = Literal["forward", "noise", "prior", "sampler"]

@@ -1,0 +1,71 @@
+"""A crude covariance of x0 given x_sigma, from the prior's mean power spectrum."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from napari_dps.core.prior import Prior
+
+
+def power_law_spectrum(
+    shape: tuple[int, ...], std: float, length: float, exponent: float
+) -> Tensor:
+    """Return the variance per Fourier mode, proportional to (1 + (2 pi L |k|)^2)^(-p).
+
+    Parameters
+    ----------
+    shape : tuple of int
+        The periodic grid; modes in fftfreq order of the orthonormal DFT.
+    std : float
+        Standard deviation of a pixel; the mean over modes is its square.
+    length : float
+        Correlation length L in pixels.
+    exponent : float
+        p.
+
+    Returns
+    -------
+    Tensor, shape ``shape``, float64
+    """
+    k2 = torch.zeros(shape, dtype=torch.float64)
+    for axis, n in enumerate(shape):
+        k = torch.fft.fftfreq(n, dtype=torch.float64)
+        k2 = k2 + (k**2).reshape([-1 if a == axis else 1 for a in range(len(shape))])
+    spectrum = (1 + (2 * math.pi * length) ** 2 * k2) ** (-exponent)
+    return spectrum * (std**2 / spectrum.mean())
+
+
+class StationaryCovariance:
+    """C = F^-1 [S sigma^2 / (S + sigma^2)] F, or a scalar where the prior states no spectrum.
+
+    Exact for a stationary Gaussian prior; for a learned one it has the right size on average,
+    scale by scale, which a scalar has not.
+    """
+
+    def __init__(self, prior: Prior, x: Tensor, sigma: float) -> None:
+        spatial = tuple(x.shape[2:])
+        spectrum = prior.power_spectrum(spatial)
+        if spectrum is None:
+            tau2 = prior.data_std**2
+            self.transfer: Tensor | float = tau2 * sigma**2 / (tau2 + sigma**2)
+        else:
+            spectrum = spectrum.to(x)
+            self.transfer = spectrum * sigma**2 / (spectrum + sigma**2)
+        self._axes = tuple(range(2, x.ndim))
+
+    def _filter(self, v: Tensor, transfer: Tensor | float) -> Tensor:
+        if not isinstance(transfer, Tensor):
+            return transfer * v
+        return torch.fft.ifftn(torch.fft.fftn(v, dim=self._axes) * transfer, dim=self._axes).real
+
+    def __call__(self, v: Tensor) -> Tensor:
+        """Return C v."""
+        return self._filter(v, self.transfer)
+
+    def root(self, v: Tensor) -> Tensor:
+        """Return C^(1/2) v; applied to standard normal numbers it draws from N(0, C)."""
+        root = self.transfer.sqrt() if isinstance(self.transfer, Tensor) else self.transfer**0.5
+        return self._filter(v, root)

@@ -1,0 +1,170 @@
+"""A quick classical estimate of the object: for the object map, and for an informed start.
+
+For affine operators the object is taken as a Gaussian field with a power-law spectrum about a
+flat level, and its posterior mean is found by conjugate gradients (a Wiener filter that knows
+masks and borders). The field's variance is the one at which the residual is as large as the
+noise says (discrepancy principle). One posterior draw of the same model tells how far the
+estimate may be from the truth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from napari_dps.core.covariance import power_law_spectrum
+from napari_dps.core.likelihood import Likelihood
+from napari_dps.core.linalg import conjugate_gradients
+from napari_dps.core.operator import Operator
+from napari_dps.core.streams import Streams
+
+LENGTH = 3.0
+EXPONENT = 1.5
+GRID = tuple(4.0**k for k in range(-4, 4))
+"""Trial variances of the field, in units of the variance that the data show."""
+
+
+@dataclass
+class Estimate:
+    """A classical estimate.
+
+    Attributes
+    ----------
+    image : Tensor, shape (B, C, *spatial)
+        The object, in photoelectrons, on the operator's grid.
+    error : Tensor, shape (B,)
+        Largest local root-mean-square error expected of it, in photoelectrons.
+    noise : Tensor, shape (B,)
+        Typical error of the object's darkest and flattest parts: what contrast is noise.
+    details : dict
+        What is worth reporting, e.g. the restarts' misfits.
+    """
+
+    image: Tensor
+    error: Tensor
+    noise: Tensor
+    details: dict[str, object]
+
+
+def smooth(image: Tensor, size: int) -> Tensor:
+    """Return the mean over boxes of ``size`` pixels, borders replicated; (B, C, Y, X)."""
+    r = size // 2
+    return functional.avg_pool2d(functional.pad(image, (r, r, r, r), mode="replicate"), size, 1)
+
+
+def _col(v: Tensor, like: Tensor) -> Tensor:
+    return v.reshape(-1, *([1] * (like.ndim - 1)))
+
+
+def gaussian_field_estimate(
+    operator: Operator,
+    y: Tensor,
+    likelihood: Likelihood,
+    valid: Tensor | None,
+    streams: Streams,
+    *,
+    positive: bool,
+    iterations: int = 20,
+) -> Estimate:
+    """Return the estimate of an affine operator's object.
+
+    Parameters
+    ----------
+    operator : Operator
+        Acting on photoelectrons.
+    y : Tensor, shape (B, *y_shape)
+        Measurement.
+    likelihood : Likelihood
+        Gives the variance.
+    valid : Tensor of bool or None
+        Data that count.
+    streams : Streams
+        One per frame.
+    positive : bool
+        Clip the estimate at zero.
+    """
+    weight = torch.ones_like(y) if valid is None else valid.expand_as(y).to(y)
+    y = torch.where(weight > 0, y, torch.zeros_like(y))
+    flat = operator(torch.ones((y.shape[0], *operator.x_shape), dtype=y.dtype, device=y.device))
+    level = (weight * y).flatten(1).sum(1) / (weight * flat).flatten(1).sum(1).clamp_min(1e-12)
+    m = _col(level, y) * torch.ones((1, *operator.x_shape), dtype=y.dtype, device=y.device)
+    # Variance from a smoothed measurement: y itself would call dark noise peaks certain.
+    seen = smooth(weight, 5)
+    local = smooth(weight * y, 5) / seen.clamp_min(1e-6)
+    local = torch.where(seen > 1e-6, local, _col(level, y).expand_as(y))
+    variance = likelihood.variance(local)
+    r = weight * (y - operator(m))
+    shown = ((r**2 - weight * variance).flatten(1).sum(1) / weight.flatten(1).sum(1)).clamp_min(0)
+    floor = 1e-3 * (weight * variance).flatten(1).sum(1) / weight.flatten(1).sum(1)
+    contrast = _col(torch.maximum(shown, floor), y)
+    spectrum = power_law_spectrum(operator.x_shape[1:], 1.0, LENGTH, EXPONENT).to(y)
+    axes = tuple(range(2, y.ndim))
+
+    def field(v: Tensor, power: float = 1.0) -> Tensor:
+        return torch.fft.ifftn(torch.fft.fftn(v, dim=axes) * spectrum**power, dim=axes).real
+
+    def solve(s2: Tensor, rhs: Tensor) -> Tensor:
+        def matvec(p: Tensor) -> tuple[Tensor, Tensor]:
+            image = s2 * field(operator.adjoint(weight * p))
+            return weight * operator(image) + variance * p, image
+
+        found = conjugate_gradients(
+            matvec, rhs, iterations=iterations, tolerance=1e-3, precondition=lambda q: q / variance
+        )
+        nothing = torch.zeros((rhs.shape[0], *operator.x_shape), dtype=y.dtype, device=y.device)
+        return nothing if found.image is None else found.image
+
+    best = torch.full_like(contrast, GRID[-1])
+    solved = torch.zeros_like(contrast, dtype=torch.bool)
+    image = torch.zeros((y.shape[0], *operator.x_shape), dtype=y.dtype, device=y.device)
+    count = weight.flatten(1).sum(1)
+    for factor in GRID:
+        trial = solve(factor * contrast, r)
+        chi2 = ((weight * (r - operator(trial))) ** 2 / variance).flatten(1).sum(1) / count
+        image = torch.where(solved, image, trial)
+        best = torch.where(solved, best, torch.full_like(best, factor))
+        solved = solved | (_col(chi2, y) <= 1.0)
+        if bool(solved.all()):
+            break
+    s2 = best * contrast
+    # One draw of the Gaussian model's posterior error: prior draw minus what data would tell.
+    draw = s2.sqrt() * field(streams.normal(operator.x_shape).to(y), 0.5)
+    noise = variance.sqrt() * streams.normal(operator.y_shape).to(y)
+    spread = draw - solve(s2, weight * (operator(draw) + noise))
+    local_rms = smooth(operator.crop(spread) ** 2, 9).sqrt().flatten(1)
+    estimate = m + image
+    if positive:
+        estimate = estimate.clamp_min(0)
+    return Estimate(
+        estimate,
+        local_rms.max(1).values,
+        local_rms.median(1).values,
+        {"field_variance": s2.flatten().tolist()},
+    )
+
+
+def object_map(
+    estimate: Tensor, noise: Tensor, *, low: float = 0.005, high: float = 0.998
+) -> tuple[Tensor, Tensor]:
+    """Return (scale, background) per frame such that the estimate spans about [-1, 1].
+
+    Parameters
+    ----------
+    estimate : Tensor, shape (B, C, *spatial)
+        The object's field in photoelectrons.
+    noise : Tensor, shape (B,)
+        Error of the estimate; a contrast below a few times this is not stretched.
+
+    Returns
+    -------
+    scale, background : Tensor, shape (B, 1, 1, ...)
+    """
+    flat = estimate.flatten(1).double()
+    ends = torch.quantile(flat, torch.tensor([low, high], dtype=flat.dtype, device=flat.device), 1)
+    background = ends[0]
+    span = torch.maximum(ends[1] - ends[0], 4 * noise.double())
+    span = torch.maximum(span, 1e-6 * flat.abs().amax(1).clamp_min(1e-6))
+    return _col(span, estimate).to(estimate), _col(background, estimate).to(estimate)

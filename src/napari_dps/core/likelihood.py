@@ -1,0 +1,148 @@
+"""What a likelihood is: the statistics of a measurement given its expectation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from napari_dps.core.streams import Streams
+
+Z_MIN = 0.05
+"""Expectation in electrons below which Poisson likelihoods continue quadratically."""
+
+
+class Likelihood:
+    """The distribution of y given its expectation z, pixel by pixel.
+
+    ``valid`` masks pixels that carry no information; shapes are (B, *y_shape) throughout.
+    """
+
+    weighted_scale: float = 1.0
+
+    def log_prob(self, y: Tensor, z: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return log p(y | z) per sample, shape (B,)."""
+        return masked_sum(self.log_density(y, z), valid)
+
+    def log_density(self, y: Tensor, z: Tensor) -> Tensor:
+        """Return log p(y_j | z_j) per datum, up to terms free of z, shape of z."""
+        raise NotImplementedError
+
+    def score(self, y: Tensor, z: Tensor) -> Tensor:
+        """Return d log p(y_j | z_j) / d z_j per datum."""
+        with torch.enable_grad():
+            leaf = z.detach().requires_grad_(True)
+            total = self.log_density(y, leaf).sum()
+            return torch.autograd.grad(total, leaf)[0]
+
+    def variance(self, z: Tensor) -> Tensor:
+        """Return the variance of y_j at expectation z_j, per datum."""
+        raise NotImplementedError
+
+    def dps_weight(self, y: Tensor) -> Tensor:
+        """Return the weight Lambda_jj of the norm in the paper's DPS step."""
+        raise NotImplementedError
+
+    def sample(self, z: Tensor, streams: Streams) -> Tensor:
+        """Draw a measurement of expectation ``z``."""
+        raise NotImplementedError
+
+
+def masked_sum(values: Tensor, valid: Tensor | None) -> Tensor:
+    """Sum everything but the batch axis, over valid pixels."""
+    if valid is not None:
+        values = torch.where(valid, values, torch.zeros_like(values))
+    return values.flatten(1).sum(1)
+
+
+class GaussianLikelihood(Likelihood):
+    """y = z + sigma n."""
+
+    def __init__(self, sigma: float) -> None:
+        self.sigma = float(sigma)
+
+    def log_density(self, y: Tensor, z: Tensor) -> Tensor:
+        """Return -(y - z)^2 / (2 sigma^2)."""
+        return -((y - z) ** 2) / (2 * self.sigma**2)
+
+    def score(self, y: Tensor, z: Tensor) -> Tensor:
+        """Return (y - z) / sigma^2."""
+        return (y - z) / self.sigma**2
+
+    def variance(self, z: Tensor) -> Tensor:
+        """Return sigma^2 everywhere."""
+        return torch.full_like(z, self.sigma**2)
+
+    def dps_weight(self, y: Tensor) -> Tensor:
+        """Return 1: the plain norm."""
+        return torch.ones_like(y)
+
+    def sample(self, z: Tensor, streams: Streams) -> Tensor:
+        """Draw z + sigma n."""
+        return z + self.sigma * streams.normal(z.shape[1:]).to(z)
+
+
+class PoissonLikelihood(Likelihood):
+    """Counts: y ~ Poisson(z). Below ``Z_MIN`` the logarithm continues quadratically."""
+
+    read_variance = 0.0
+
+    def log_density(self, y: Tensor, z: Tensor) -> Tensor:
+        """Return y log z - z, continued quadratically below Z_MIN."""
+        safe = z.clamp_min(Z_MIN)
+        step = z - safe  # zero above, negative below
+        log = safe.log() + step / safe - step**2 / (2 * safe**2)
+        return y * log - z
+
+    def score(self, y: Tensor, z: Tensor) -> Tensor:
+        """Return y / z - 1, continued linearly below Z_MIN."""
+        safe = z.clamp_min(Z_MIN)
+        return y / safe * (1 - (z - safe) / safe) - 1
+
+    def variance(self, z: Tensor) -> Tensor:
+        """Return z, at least Z_MIN."""
+        return z.clamp_min(Z_MIN)
+
+    def dps_weight(self, y: Tensor) -> Tensor:
+        """Return 1 / (2 max(y, 1)): the paper's weight, biased at low counts."""
+        return 0.5 / y.clamp_min(1.0)
+
+    def sample(self, z: Tensor, streams: Streams) -> Tensor:
+        """Draw Poisson counts."""
+        return streams.poisson(z.clamp_min(0))
+
+
+class PoissonGaussianLikelihood(Likelihood):
+    """Photoelectrons with read noise: y ~ Poisson(z) + sigma_r n, in electrons.
+
+    Density: Gaussian of variance z + sigma_r^2, the shot-noise approximation, with its
+    log-determinant; it is what a camera with more than about one electron of read noise
+    does, and below that it errs as a Gaussian errs for counts.
+    """
+
+    def __init__(self, read_noise: float) -> None:
+        self.read_variance = float(read_noise) ** 2
+
+    def log_density(self, y: Tensor, z: Tensor) -> Tensor:
+        """Return the Gaussian log-density with variance z + sigma_r^2."""
+        variance = self.variance(z)
+        return -((y - z) ** 2) / (2 * variance) - 0.5 * variance.log()
+
+    def score(self, y: Tensor, z: Tensor) -> Tensor:
+        """Return the derivative of :meth:`log_density`, variance included."""
+        variance = self.variance(z)
+        residual = y - z
+        own = (z > Z_MIN).to(z) * (residual**2 / variance - 1) / (2 * variance)
+        return residual / variance + own
+
+    def variance(self, z: Tensor) -> Tensor:
+        """Return z + sigma_r^2, with z at least Z_MIN."""
+        return z.clamp_min(Z_MIN) + self.read_variance
+
+    def dps_weight(self, y: Tensor) -> Tensor:
+        """Return 1 / (2 max(y + sigma_r^2, 1))."""
+        return 0.5 / (y + self.read_variance).clamp_min(1.0)
+
+    def sample(self, z: Tensor, streams: Streams) -> Tensor:
+        """Draw counts and add read noise."""
+        counts = streams.poisson(z.clamp_min(0))
+        return counts + self.read_variance**0.5 * streams.normal(z.shape[1:]).to(z)

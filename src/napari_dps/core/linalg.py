@@ -1,0 +1,83 @@
+"""Conjugate gradients, each sample of a batch on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """Return the inner product per sample, shaped (B, 1, ...) to broadcast."""
+    return (a * b).flatten(1).sum(1).reshape(-1, *([1] * (a.ndim - 1)))
+
+
+@dataclass
+class Solution:
+    """What conjugate gradients found: the solution, and its image under an extra map."""
+
+    u: Tensor
+    image: Tensor | None
+    iterations: int
+
+
+def conjugate_gradients(
+    matvec: Callable[[Tensor], Tensor | tuple[Tensor, Tensor]],
+    rhs: Tensor,
+    *,
+    iterations: int,
+    tolerance: float = 1e-5,
+    precondition: Callable[[Tensor], Tensor] | None = None,
+) -> Solution:
+    """Solve M u = rhs for a symmetric positive definite M, per sample.
+
+    Parameters
+    ----------
+    matvec : callable
+        Returns M p, or (M p, image of p) where ``image`` is a linear map whose value at the
+        solution is wanted too: it is accumulated for free.
+    rhs : Tensor, shape (B, ...)
+        Right-hand sides.
+    iterations : int
+        At most this many products.
+    tolerance : float
+        Stop when every residual norm is below this share of its right-hand side.
+    precondition : callable, optional
+        Approximate inverse of M, symmetric positive definite.
+
+    Notes
+    -----
+    A learned Jacobian is only nearly symmetric and may have slightly negative directions. A
+    sample that meets one stops there and keeps what it has; so does one that has converged.
+    """
+    u = torch.zeros_like(rhs)
+    image: Tensor | None = None
+    residual = rhs.clone()
+    z = precondition(residual) if precondition else residual
+    direction = z.clone()
+    rho = dot(residual, z)
+    goal = tolerance**2 * dot(rhs, rhs)
+    active = dot(residual, residual) > goal
+    done = 0
+    for _ in range(iterations):
+        if done and not bool(active.any()):
+            break
+        out = matvec(direction)
+        product, extra = out if isinstance(out, tuple) else (out, None)
+        curvature = dot(direction, product)
+        active = active & (curvature > 0)
+        alpha = torch.where(active, rho / torch.where(active, curvature, 1), 0)
+        u = u + alpha * direction
+        if extra is not None:
+            image = alpha * extra if image is None else image + alpha * extra
+        residual = residual - alpha * product
+        z = precondition(residual) if precondition else residual
+        fresh = dot(residual, z)
+        active = active & (dot(residual, residual) > goal)
+        beta = torch.where(active, fresh / torch.where(rho > 0, rho, 1), 0)
+        direction = z + beta * direction
+        rho = fresh
+        done += 1
+    return Solution(u, image, done)

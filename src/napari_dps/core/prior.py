@@ -1,0 +1,80 @@
+"""What a prior is: a denoiser that can be differentiated, and nothing more.
+
+Every prior speaks of the variance-exploding variable ``x_sigma = x0 + sigma n`` with
+``n ~ N(0, I)``; sigma is the only time there is. Samplers never call autograd on a prior:
+they use :meth:`Prior.linearize`, so that tiling or slicing stay invisible to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+Vjp = Callable[[Tensor], Tensor]
+
+
+class Prior(nn.Module):
+    """A diffusion prior: the posterior mean of a clean image given a noisy one.
+
+    Attributes
+    ----------
+    sigma_min, sigma_max : float
+        Noise levels the prior was made for; outside them it is called at the nearest one.
+    data_std : float
+        Standard deviation of clean images about their mean, in prior units ([-1, 1]).
+    pixel_size : float or None
+        Pixel size of the training images in micrometres, where it is known.
+    """
+
+    sigma_min: float = 0.0
+    sigma_max: float = float("inf")
+    data_std: float = 0.5
+    pixel_size: float | None = None
+
+    def forward(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        """Return E[x0 | x_sigma] for ``x`` of shape (B, C, \\*spatial); sigma is a float or (B,)."""
+        raise NotImplementedError
+
+    def power_spectrum(self, shape: tuple[int, ...]) -> Tensor | None:
+        """Return the variance per Fourier mode on a grid of ``shape``, where it is stated."""
+        return None
+
+    def bytes_per_pixel(self) -> float:
+        """Return about how many bytes one pixel of one sample needs in :meth:`linearize`."""
+        return 64.0
+
+    def linearize(self, x: Tensor, sigma: Tensor | float) -> tuple[Tensor, Vjp]:
+        """Return the denoised image and the product with its transposed Jacobian.
+
+        Parameters
+        ----------
+        x : Tensor, shape (B, C, *spatial)
+            Noisy images.
+        sigma : float or Tensor of shape (B,)
+            Their noise level.
+
+        Returns
+        -------
+        x0 : Tensor, shape of ``x``
+            E[x0 | x_sigma], detached.
+        vjp : callable
+            ``vjp(v) = (d x0 / d x)^T v``; may be called repeatedly.
+        """
+        with torch.enable_grad():
+            leaf = x.detach().requires_grad_(True)
+            x0 = self(leaf, sigma)
+
+        def vjp(v: Tensor) -> Tensor:
+            (gradient,) = torch.autograd.grad(x0, leaf, grad_outputs=v, retain_graph=True)
+            return gradient
+
+        return x0.detach(), vjp
+
+
+def per_sample(value: Tensor | float, like: Tensor) -> Tensor | float:
+    """Shape a (B,) tensor so that it broadcasts over the images of ``like``."""
+    if isinstance(value, Tensor) and value.ndim == 1:
+        return value.reshape(-1, *([1] * (like.ndim - 1)))
+    return value

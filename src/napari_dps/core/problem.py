@@ -1,0 +1,126 @@
+"""The problem that a sampler sees: measurement, prior, operator and likelihood."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from napari_dps.core.likelihood import Likelihood
+from napari_dps.core.operator import MappedOperator
+from napari_dps.core.prior import Prior, Vjp
+
+
+@dataclass
+class Start:
+    """An informed start: a classical estimate and how far it may be from the truth.
+
+    Attributes
+    ----------
+    estimate : Tensor, shape (B or 1, *x_shape)
+        In prior units.
+    error : float
+        Largest root-mean-square error expected of it, in prior units.
+    """
+
+    estimate: Tensor
+    error: float
+
+
+@dataclass
+class Problem:
+    """y = noise(A(x)), and what is known about x beforehand.
+
+    Attributes
+    ----------
+    y : Tensor, shape (B or 1, *y_shape)
+        The measurement in photoelectrons (or its own units for Gaussian noise).
+    prior : Prior
+        In prior units.
+    operator : MappedOperator
+        From prior units to expectation.
+    likelihood : Likelihood
+        Of y given its expectation.
+    valid : Tensor of bool or None
+        Which data count, broadcastable to y.
+    start : Start or None
+        An informed start where one was found.
+    noise_level : float or None
+        Noise of the best pixels in prior units, where A leaves units as they are: no detail of
+        the posterior is finer. The same for all frames, so that a ladder does not depend on how
+        they are batched.
+    calls : dict
+        Network passes so far, ``forward`` and ``vjp``.
+    checkpoint : callable or None
+        Called before every network pass; raises to end the run.
+    """
+
+    y: Tensor
+    prior: Prior
+    operator: MappedOperator
+    likelihood: Likelihood
+    valid: Tensor | None = None
+    start: Start | None = None
+    noise_level: float | None = None
+    calls: dict[str, int] = field(default_factory=lambda: {"forward": 0, "vjp": 0})
+    checkpoint: Callable[[], None] | None = None
+
+    def _count(self, what: str) -> None:
+        """Count a network call; the checkpoint before it may raise to end the run."""
+        if self.checkpoint is not None:
+            self.checkpoint()
+        self.calls[what] += 1
+
+    def select(self, frames: list[int]) -> Problem:
+        """Return the problem of the given frames, one batch item each."""
+        index = torch.tensor(frames, device=self.y.device)
+
+        def take(value: Tensor) -> Tensor:
+            return value if value.shape[0] == 1 else value.index_select(0, index)
+
+        operator = MappedOperator(
+            self.operator.operator, take(self.operator.scale), take(self.operator.background)
+        )
+        start = self.start and Start(take(self.start.estimate), self.start.error)
+        valid = None if self.valid is None else take(self.valid)
+        return replace(self, y=take(self.y), operator=operator, valid=valid, start=start)
+
+    def denoise(self, x: Tensor, sigma: float) -> Tensor:
+        """Return E[x0 | x_sigma], counting the call."""
+        self._count("forward")
+        with torch.no_grad():
+            return self.prior(x, sigma)
+
+    def linearize(self, x: Tensor, sigma: float) -> tuple[Tensor, Vjp]:
+        """Return x0 and its counted vjp."""
+        self._count("forward")
+        x0, vjp = self.prior.linearize(x, sigma)
+
+        def counted(v: Tensor) -> Tensor:
+            self._count("vjp")
+            return vjp(v)
+
+        return x0, counted
+
+    def residual(self, z: Tensor) -> Tensor:
+        """Return y - z, zero where a pixel does not count."""
+        r = self.y - z
+        return r if self.valid is None else torch.where(self.valid, r, torch.zeros_like(r))
+
+    def misfit(self, z: Tensor) -> Tensor:
+        """Return chi-square per valid datum of each sample, shape (B,): about 1 if z explains y."""
+        r = self.residual(z)
+        chi2 = (r**2 / self.likelihood.variance(z)).flatten(1).sum(1)
+        if self.valid is None:
+            return chi2 / r[0].numel()
+        count = self.valid.expand_as(r).flatten(1).sum(1).clamp_min(1)
+        return chi2 / count
+
+    def find_noise_level(self) -> float | None:
+        """Return the noise in prior units of typical pixels of the least noisy frame."""
+        if not self.operator.is_affine:
+            return None
+        deviation = self.likelihood.variance(self.y).sqrt() / (self.operator.scale / 2)
+        return float(deviation.flatten(1).median(1).values.min())

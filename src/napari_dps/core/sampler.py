@@ -1,0 +1,203 @@
+"""What a sampler is: a generator of steps. And the moves that samplers share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from napari_dps.core.problem import Problem
+from napari_dps.core.schedule import ddpm_ladder, informed_sigma, karras_ladder
+from napari_dps.core.streams import Streams
+
+
+@dataclass
+class Step:
+    """One step of a sampler.
+
+    Attributes
+    ----------
+    i, total : int
+        Steps done, and steps in all.
+    x0 : Tensor, shape (n, *x_shape)
+        Preview of the clean images; in the last step (i == total) the samples themselves.
+    misfit : Tensor, shape (n,)
+        Chi-square per datum of ``x0``.
+    calls : dict
+        Network passes so far: ``forward`` and ``vjp``.
+    """
+
+    i: int
+    total: int
+    x0: Tensor
+    misfit: Tensor
+    calls: dict[str, int] = field(default_factory=dict)
+
+
+class Sampler:
+    """Draws posterior samples. Interacting samplers set ``independent`` to False."""
+
+    independent = True
+    point_estimate = False
+
+    def sample(self, problem: Problem, n: int, streams: Streams) -> Iterator[Step]:
+        """Yield steps; the last one holds ``n`` samples.
+
+        Parameters
+        ----------
+        problem : Problem
+            With y of shape (1 or n, *y_shape).
+        n : int
+            Number of samples, one per stream.
+        streams : Streams
+            Random numbers.
+        """
+        raise NotImplementedError
+
+    def total_steps(self) -> int:
+        """Return how many steps :meth:`sample` yields."""
+        raise NotImplementedError
+
+    def calls_per_step(self) -> tuple[float, float]:
+        """Return about how many (forward, vjp) calls a step makes, for the time estimate."""
+        return 1.0, 1.0
+
+
+def ancestral_move(
+    x: Tensor, x0: Tensor, sigma: float, lower: float, noise: Callable[[], Tensor]
+) -> Tensor:
+    """Move from sigma to ``lower``: the DDPM posterior with its small variance, exactly."""
+    ratio = (lower / sigma) ** 2
+    moved = x0 + ratio * (x - x0)
+    if lower > 0:
+        moved = moved + lower * math.sqrt(1 - ratio) * noise()
+    return moved
+
+
+class SecondOrderMove:
+    """DPM-Solver++(2M) SDE with eta = 1, in sigma.
+
+    Notes
+    -----
+    Lu et al., "DPM-Solver++", 2022 (arXiv 2211.01095): the ancestral move with the
+    denoised image extrapolated linearly in log sigma to the middle of the step. It keeps the
+    spread right at 50 steps, where the first-order move loses a fifth of it.
+    """
+
+    def __init__(self) -> None:
+        self._last: tuple[Tensor, float] | None = None
+
+    def __call__(
+        self, x: Tensor, x0: Tensor, sigma: float, lower: float, noise: Callable[[], Tensor]
+    ) -> Tensor:
+        """Return x at ``lower``."""
+        if lower == 0:
+            return x0
+        h = math.log(sigma / lower)
+        middle = x0
+        if self._last is not None:
+            previous, h_last = self._last
+            middle = x0 + 0.5 * (h / h_last) * (x0 - previous)
+        self._last = (x0, h)
+        return ancestral_move(x, middle, sigma, lower, noise)
+
+
+Guide = Callable[[Problem, Tensor, float], tuple[Tensor, Tensor]]
+
+
+class GuidedSampler(Sampler):
+    """A sampler that replaces the denoised image by a guided one, E[x0 | x_sigma, y].
+
+    Parameters
+    ----------
+    guide : callable
+        ``guide(problem, x, sigma) -> (guided x0, misfit)``.
+    steps : int
+        Noise levels visited.
+    sigma_max, sigma_min : float
+        Ends of the Karras ladder, in prior units; None takes what the noise asks for.
+    informed : bool
+        Start from the problem's classical estimate where there is one.
+    ladder : {"karras", "ddpm"}
+        Which ladder; "ddpm" moves ancestrally, "karras" with second order.
+    """
+
+    def __init__(
+        self,
+        guide: Guide,
+        steps: int,
+        *,
+        sigma_max: float = 80.0,
+        sigma_min: float | None = None,
+        informed: bool = True,
+        ladder: str = "karras",
+        calls: tuple[float, float] = (1.0, 1.0),
+    ) -> None:
+        self.guide = guide
+        self.steps = steps
+        self.sigma_max, self.sigma_min = sigma_max, sigma_min
+        self.informed = informed
+        self.ladder = ladder
+        self._calls = calls
+
+    def total_steps(self) -> int:
+        """Return the number of noise levels."""
+        return self.steps
+
+    def calls_per_step(self) -> tuple[float, float]:
+        """Return about how many (forward, vjp) calls a step makes."""
+        return self._calls
+
+    def sample(self, problem: Problem, n: int, streams: Streams) -> Iterator[Step]:
+        """Yield steps; see :meth:`Sampler.sample`."""
+        shape = problem.operator.x_shape
+
+        def noise() -> Tensor:
+            return streams.normal(shape)
+
+        if self.ladder == "ddpm":
+            sigmas: Sequence[float] = ddpm_ladder(self.steps)
+            x, move = sigmas[0] * noise(), ancestral_move
+        else:
+            x, sigma_top = starting_point(problem, noise, self.sigma_max, self.informed)
+            sigmas = karras_ladder(self.steps, sigma_top, finest_level(problem, self.sigma_min))
+            move = SecondOrderMove()
+        total = len(sigmas) - 1
+        for i in range(total):
+            x0, misfit = self.guide(problem, x, sigmas[i])
+            x = move(x, x0, sigmas[i], sigmas[i + 1], noise)
+            if i + 1 < total:
+                yield Step(i + 1, total, x0, misfit, dict(problem.calls))
+        yield final_step(problem, x, total)
+
+
+def starting_point(
+    problem: Problem, noise: Callable[[], Tensor], sigma_max: float, informed: bool
+) -> tuple[Tensor, float]:
+    """Return x at the first noise level, and that level."""
+    if informed and problem.start is not None:
+        sigma = informed_sigma(problem.start.error, sigma_max)
+        if sigma < sigma_max:
+            return problem.start.estimate + sigma * noise(), sigma
+    return sigma_max * noise(), sigma_max
+
+
+def finest_level(problem: Problem, wanted: float | None) -> float:
+    """Return the smallest noise level: 0.01, or less where the posterior is narrower.
+
+    What the last level still holds is lost from the spread, so it must be well below it.
+    """
+    if wanted is not None:
+        return wanted
+    level = problem.noise_level if problem.noise_level is not None else 0.05
+    return min(0.01, max(0.002, level / 5))
+
+
+def final_step(problem: Problem, x: Tensor, total: int) -> Step:
+    """Return the step that carries the samples."""
+    with torch.no_grad():
+        misfit = problem.misfit(problem.operator(x))
+    return Step(total, total, x, misfit, dict(problem.calls))

@@ -1,0 +1,73 @@
+"""Random numbers: one stream per sample, so that a draw does not depend on its batch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def _key(*parts: object) -> int:
+    """Mix seed and indices into 63 bits; neighbouring seeds must not give related streams."""
+    digest = hashlib.sha256(repr(parts).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+class Streams:
+    """One random stream per sample and one shared stream for what belongs to the run.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the run.
+    indices : sequence
+        One hashable label per batch item, e.g. (frame, sample).
+    device, dtype : torch device and dtype
+        Where and as what the numbers are wanted.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        indices: Sequence[object],
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.device = torch.device(device)
+        self.dtype = dtype
+        self.indices = list(indices)
+        self._own = [self._generator(_key("sample", seed, index)) for index in indices]
+        self._shared = torch.Generator().manual_seed(_key("run", seed))
+
+    def _generator(self, key: int) -> torch.Generator:
+        return torch.Generator(device=self.device).manual_seed(key)
+
+    def __len__(self) -> int:
+        return len(self._own)
+
+    def normal(self, shape: Sequence[int]) -> Tensor:
+        """Return standard normal numbers of shape (B, *shape), each sample from its stream."""
+        drawn = [
+            torch.randn(tuple(shape), generator=g, device=self.device, dtype=self.dtype)
+            for g in self._own
+        ]
+        return torch.stack(drawn)
+
+    def uniform(self, shape: Sequence[int]) -> Tensor:
+        """Return uniform numbers in [0, 1) of shape (B, *shape)."""
+        drawn = [
+            torch.rand(tuple(shape), generator=g, device=self.device, dtype=self.dtype)
+            for g in self._own
+        ]
+        return torch.stack(drawn)
+
+    def poisson(self, rate: Tensor) -> Tensor:
+        """Return Poisson numbers of the given rates (B, ...)."""
+        drawn = [torch.poisson(r, generator=g) for r, g in zip(rate, self._own, strict=True)]
+        return torch.stack(drawn)
+
+    def shared_integers(self, high: int, count: int) -> list[int]:
+        """Return ``count`` integers in [0, high) from the run's own stream."""
+        return torch.randint(0, max(high, 1), (count,), generator=self._shared).tolist()

@@ -1,0 +1,138 @@
+"""A prior on tiles: images of any size in bounded memory, values and gradients as if whole."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from napari_dps.core.prior import Prior, Vjp
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One tile: where it is read and the weight of each of its pixels."""
+
+    part: tuple[slice, ...]
+    weight: Tensor
+
+
+def positions(size: int, tile: int, overlap: int, shift: int) -> list[tuple[int, int]]:
+    """Return (start, stop) of tiles of at most ``tile`` pixels that cover ``size`` pixels.
+
+    Tiles begin ``shift`` pixels before the image, are cut at its borders, and overlap by
+    ``overlap`` pixels; a sliver that its neighbour covers already is left out.
+    """
+    if size <= tile:
+        return [(0, size)]
+    step = tile - overlap
+    starts = range(-shift, size - overlap, step)
+    spans = [(max(s, 0), min(s + tile, size)) for s in starts]
+    return [(a, b) for a, b in spans if b - a > overlap or (a == 0 and b == size)]
+
+
+def ramp(spans: list[tuple[int, int]], size: int, overlap: int) -> list[Tensor]:
+    """Return raised-cosine weights along one axis that sum to one everywhere."""
+    weights = []
+    for start, stop in spans:
+        n = stop - start
+        w = torch.ones(n, dtype=torch.float64)
+        m = min(overlap, n)
+        if m:
+            edge = torch.sin(torch.pi / 2 * (torch.arange(m, dtype=torch.float64) + 0.5) / m) ** 2
+            if start > 0:
+                w[:m] *= edge
+            if stop < size:
+                w[n - m :] *= edge.flip(0)
+        weights.append(w)
+    total = torch.zeros(size, dtype=torch.float64)
+    for (start, stop), w in zip(spans, weights, strict=True):
+        total[start:stop] += w
+    return [w / total[a:b] for (a, b), w in zip(spans, weights, strict=True)]
+
+
+class TiledPrior(Prior):
+    """A prior that sees the image tile by tile, blended; samplers do not notice.
+
+    ``linearize`` is the exact two-pass product: all tiles without gradient, then tile by tile
+    recomputed with the incoming vector. Memory is that of one tile. The grid of tiles moves with
+    the noise level, so that no seam stays in place.
+
+    Parameters
+    ----------
+    prior : Prior
+        The prior to call on each tile.
+    tile : int
+        Side of a tile in pixels, at most.
+    overlap : int
+        Overlap of neighbouring tiles in pixels; at least the prior's receptive field for exact
+        values, less for speed.
+    seed : int
+        Moves the grid.
+    """
+
+    def __init__(self, prior: Prior, tile: int, overlap: int = 32, seed: int = 0) -> None:
+        super().__init__()
+        if tile <= 2 * overlap:
+            raise ValueError(f"a tile of {tile} pixels must be above twice the overlap {overlap}")
+        self.prior = prior
+        self.tile, self.overlap, self.seed = tile, overlap, seed
+        self.sigma_min, self.sigma_max = prior.sigma_min, prior.sigma_max
+        self.data_std, self.pixel_size = prior.data_std, prior.pixel_size
+
+    def power_spectrum(self, shape: tuple[int, ...]) -> Tensor | None:
+        """Return the wrapped prior's spectrum."""
+        return self.prior.power_spectrum(shape)
+
+    def bytes_per_pixel(self) -> float:
+        """Return the wrapped prior's need."""
+        return self.prior.bytes_per_pixel()
+
+    def tiles(self, shape: tuple[int, ...], sigma: Tensor | float) -> list[Tile]:
+        """Return the tiles of an image of spatial ``shape`` at one noise level."""
+        level = float(sigma.flatten()[0]) if isinstance(sigma, Tensor) else float(sigma)
+        # Keyed by the level and not by a count, so that the grid of a step does not depend on
+        # how samples were batched.
+        digest = hashlib.sha256(f"{self.seed}:{level!r}".encode()).digest()
+        step = self.tile - self.overlap
+        grids: list[list[tuple[tuple[int, int], Tensor]]] = []
+        for axis, n in enumerate(shape):
+            shift = int.from_bytes(digest[4 * axis : 4 * axis + 4], "little") % step
+            spans = positions(n, self.tile, self.overlap, shift)
+            grids.append(list(zip(spans, ramp(spans, n, self.overlap), strict=True)))
+        found = [Tile((), torch.ones((), dtype=torch.float64))]
+        for grid in grids:
+            found = [
+                Tile((*t.part, slice(a, b)), t.weight.unsqueeze(-1) * w)
+                for t in found
+                for (a, b), w in grid
+            ]
+        return found
+
+    def forward(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        """Return the blended denoised image."""
+        out = torch.zeros_like(x)
+        for tile in self.tiles(tuple(x.shape[2:]), sigma):
+            index = (..., *tile.part)
+            out[index] += self.prior(x[index], sigma) * tile.weight.to(x)
+        return out
+
+    def linearize(self, x: Tensor, sigma: Tensor | float) -> tuple[Tensor, Vjp]:
+        """Return the blended denoised image and its exact two-pass product."""
+        tiles = self.tiles(tuple(x.shape[2:]), sigma)
+        if len(tiles) == 1:
+            return self.prior.linearize(x, sigma)
+        with torch.no_grad():
+            x0 = self(x, sigma)
+
+        def vjp(v: Tensor) -> Tensor:
+            out = torch.zeros_like(x)
+            for tile in tiles:
+                index = (..., *tile.part)
+                _, local = self.prior.linearize(x[index], sigma)
+                out[index] += local(v[index] * tile.weight.to(x))
+            return out
+
+        return x0, vjp

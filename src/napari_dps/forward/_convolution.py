@@ -1,0 +1,87 @@
+"""Convolution by real FFT on a grid padded by the PSF's reach (torch part)."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.fft
+import torch
+from torch import Tensor
+
+from napari_dps.core.operator import LinearOperator
+from napari_dps.grid import Grid
+
+MULTIPLE = 8
+"""Padded sides are multiples of this, so that the network need not pad again."""
+
+
+class Convolution(LinearOperator):
+    """z = crop(psf * x): light from outside the field comes in, nothing wraps around.
+
+    Parameters
+    ----------
+    psf : ndarray, shape (*spatial), odd sides
+        Point spread function, centred, of sum one.
+    grid : Grid
+        The measurement's grid.
+    boundary : {"extend", "periodic"}
+        Whether the object continues beyond the field or repeats itself.
+    """
+
+    def __init__(self, psf: np.ndarray, grid: Grid, boundary: str = "extend") -> None:
+        shape = grid.shape
+        if boundary == "periodic":
+            full, field = shape, None
+        else:
+            full, field = padded(shape, psf.shape)
+        super().__init__((1, *full), (1, *shape), field)
+        kernel = wrap_kernel(psf, full)
+        self._axes = tuple(range(-len(full), 0))
+        self._full = full
+        dtype = getattr(torch, grid.dtype)
+        # In double precision first: the transfer function's error is every result's error.
+        transfer = torch.fft.rfftn(torch.from_numpy(kernel), dim=self._axes)
+        self.transfer = transfer.to(dtype.to_complex()).to(grid.device)
+
+    def __call__(self, x: Tensor, theta: object = None) -> Tensor:
+        """Return the blurred field."""
+        return self.crop(self._filter(x, self.transfer))
+
+    def transpose(self, v: Tensor) -> Tensor:
+        """Return A^T v."""
+        wide = v.new_zeros((*v.shape[:2], *self._full))
+        wide[(..., *self.field)] = v
+        return self._filter(wide, self.transfer.conj())
+
+    def _filter(self, x: Tensor, transfer: Tensor) -> Tensor:
+        spectrum = torch.fft.rfftn(x, dim=self._axes) * transfer
+        return torch.fft.irfftn(spectrum, s=self._full, dim=self._axes)
+
+
+def padded(
+    shape: tuple[int, ...], psf_shape: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[slice, ...]]:
+    """Return the object's grid and the field in it: the PSF's reach on every side."""
+    full, field = [], []
+    for n, k in zip(shape, psf_shape, strict=True):
+        reach = k // 2
+        size = n + 2 * reach
+        while size % MULTIPLE or scipy.fft.next_fast_len(size, real=True) != size:
+            size += 1
+        before = (size - n) // 2
+        full.append(size)
+        field.append(slice(before, before + n))
+    return tuple(full), tuple(field)
+
+
+def wrap_kernel(psf: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the kernel on the periodic grid, its centre at the origin.
+
+    A kernel larger than the grid is wrapped onto it, as a periodic convolution demands.
+    """
+    out = np.zeros(shape, dtype=np.float64)
+    index = np.meshgrid(
+        *[(np.arange(k) - k // 2) % n for k, n in zip(psf.shape, shape, strict=True)],
+        indexing="ij",
+    )
+    np.add.at(out, tuple(index), psf)
+    return out

@@ -1,0 +1,28 @@
+"""Pixels that were measured, and pixels that were not (torch part)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_dps.core.operator import LinearOperator
+from napari_dps.grid import Grid
+
+
+class Mask(LinearOperator):
+    """z = mask * x; without a mask, z = x."""
+
+    def __init__(self, mask: np.ndarray | None, grid: Grid) -> None:
+        super().__init__((1, *grid.shape), (1, *grid.shape))
+        self.measured: Tensor | None = None
+        if mask is not None:
+            self.measured = torch.as_tensor(mask).to(grid.device)
+
+    def __call__(self, x: Tensor, theta: object = None) -> Tensor:
+        """Return the measured pixels, zero elsewhere."""
+        return x if self.measured is None else torch.where(self.measured, x, torch.zeros_like(x))
+
+    def transpose(self, v: Tensor) -> Tensor:
+        """Return A^T v."""
+        return self(v)

@@ -1,0 +1,76 @@
+"""How much fits: batches and tiles by free memory, and what to do when it runs out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from napari_dps.errors import OutOfMemoryError
+
+GIB = 2**30
+CPU_BUDGET = 2.5 * GIB
+"""More than this gains nothing on a CPU, where caches are small."""
+CPU_BATCH = 4
+SMALLEST_TILE = 96
+OVERLAP = 32
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Samples at once, and the side of a tile (None: whole image)."""
+
+    batch: int
+    tile: int | None = None
+
+
+def free_bytes(device: str) -> float:
+    """Return free memory in bytes on a device."""
+    if device.startswith("cuda"):
+        import torch
+
+        return float(torch.cuda.mem_get_info(device)[0])
+    import psutil
+
+    return float(psutil.virtual_memory().available)
+
+
+def layout(items: int, shape: tuple[int, ...], bytes_per_pixel: float, device: str) -> Layout:
+    """Return what fits into half of the free memory."""
+    budget = 0.5 * free_bytes(device)
+    most = items
+    if device == "cpu":
+        budget, most = min(budget, CPU_BUDGET), min(items, CPU_BATCH)
+    pixels = budget / bytes_per_pixel
+    size = math.prod(shape)
+    if size <= pixels:
+        return Layout(max(1, min(most, int(pixels // size))))
+    return Layout(1, max(SMALLEST_TILE, int(math.sqrt(pixels)) // 32 * 32))
+
+
+def smaller(current: Layout, shape: tuple[int, ...]) -> Layout:
+    """Return the next smaller layout: half the batch, then half the tile.
+
+    Raises
+    ------
+    OutOfMemoryError
+        If nothing smaller is left.
+    """
+    if current.batch > 1:
+        return replace(current, batch=current.batch // 2)
+    side = current.tile or max(shape)
+    if side // 2 < SMALLEST_TILE:
+        raise OutOfMemoryError(
+            f"memory ran out with one sample and a tile of {side} pixels; free some memory, use "
+            "another device, or restore a smaller region"
+        )
+    return Layout(1, side // 2 // 32 * 32)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an exception means that memory ran out."""
+    if isinstance(error, MemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and (
+        "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
+    )

@@ -1,0 +1,1 @@
+"""Noise models: one file each. How the detector counts."""

@@ -1,0 +1,139 @@
+"""The editor of a field that holds an array (mask, PSF): a layer of the viewer, or a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from napari_dps.arrays import ArrayRef
+from napari_dps.errors import InputError
+from napari_dps.plugin.editors import QuietComboBox, TextEditor
+
+#: Returns the layers that can serve as an array, by name.
+LayerSource = Callable[[], dict[str, Any]]
+
+NOTHING, FILE, HELD = "nothing", "file", "held"
+
+
+def no_layers() -> dict[str, Any]:
+    """Return no layers: for forms outside a viewer."""
+    return {}
+
+
+class SourceBox(QuietComboBox):
+    """A combo box that asks for its entries whenever it opens."""
+
+    def __init__(self, refill: Callable[[], None], parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._refill = refill
+
+    def showPopup(self) -> None:
+        """Fill, then open."""
+        self._refill()
+        super().showPopup()
+
+
+class ArrayEditor(QWidget):
+    """Nothing, an image or labels layer, or a file.
+
+    Parameters
+    ----------
+    name : str
+        What the array is, for errors.
+    layers : callable
+        Returns the layers to choose from, by name.
+    """
+
+    changed = Signal()
+
+    def __init__(
+        self, name: str, layers: LayerSource = no_layers, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._name, self._layers = name, layers
+        self._held: ArrayRef | None = None
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(2)
+        self.source = SourceBox(self.refill)
+        self.file = TextEditor("file")
+        self.file.setVisible(False)
+        column.addWidget(self.source)
+        column.addWidget(self.file)
+        self.refill()
+        self.source.currentIndexChanged.connect(self._source_changed)
+        self.file.changed.connect(self.changed)
+
+    def refill(self) -> None:
+        """List what there is to choose from, keeping the choice."""
+        chosen = self.source.currentData()
+        entries: list[tuple[str, Any]] = [("none", (NOTHING, None)), ("file…", (FILE, None))]
+        entries += [(f"layer: {name}", ("layer", name)) for name in self._layers()]
+        if self._held is not None:
+            entries.append((self._held_text(), (HELD, None)))
+        if chosen is not None and chosen not in [data for _, data in entries]:
+            entries.append((f"layer: {chosen[1]} (gone)", chosen))
+        was = self.source.blockSignals(True)
+        self.source.clear()
+        for text, data in entries:
+            self.source.addItem(text, data)
+        if chosen is not None:
+            self._choose(chosen)
+        self.source.blockSignals(was)
+
+    def value(self) -> ArrayRef | None:
+        """Return the array, None where nothing was chosen.
+
+        Raises
+        ------
+        InputError
+            If the layer is gone.
+        """
+        kind, name = self.source.currentData()
+        if kind == FILE:
+            path = self.file.value()
+            if path is None:
+                return None
+            return self._held if self._held and self._held.path == path else ArrayRef(path)
+        if kind == "layer":
+            layer = self._layers().get(name)
+            if layer is None:
+                raise InputError(
+                    f"the layer {name!r} chosen for {self._name} is gone; choose another one"
+                )
+            data = layer.data[0] if getattr(layer, "multiscale", False) else layer.data
+            return ArrayRef(np.asarray(data))
+        return self._held if kind == HELD else None
+
+    def set_value(self, value: Any) -> None:
+        """Show a reference to an array (or a path, or values)."""
+        self._held = None if value is None else ArrayRef.parse(value)
+        self.refill()
+        if self._held is None:
+            self._choose((NOTHING, None))
+        elif self._held.path is not None:
+            self.file.set_value(self._held.path)
+            self._choose((FILE, None))
+        else:
+            self._choose((HELD, None))
+        self._source_changed()
+
+    def _held_text(self) -> str:
+        assert self._held is not None
+        if self._held.path is not None:
+            return "file of the recipe"
+        return "array, " + " × ".join(str(n) for n in self._held.load().shape)
+
+    def _choose(self, data: tuple[str, Any]) -> None:
+        for index in range(self.source.count()):
+            if self.source.itemData(index) == data:
+                self.source.setCurrentIndex(index)
+
+    def _source_changed(self) -> None:
+        kind, _ = self.source.currentData()
+        self.file.setVisible(kind == FILE)
+        self.changed.emit()

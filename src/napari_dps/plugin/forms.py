@@ -1,0 +1,262 @@
+"""Forms made from component classes: one row a field, with its unit and its explanation."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import Any
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QSizePolicy,
+    QStackedWidget,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_dps.components import Component, component_class, make, registry
+from napari_dps.errors import RecipeError
+from napari_dps.fields import FieldInfo, describe_fields
+from napari_dps.plugin.array_editor import ArrayEditor, LayerSource, no_layers
+from napari_dps.plugin.editors import (
+    MaybeEditor,
+    QuietComboBox,
+    make_editor,
+)
+from napari_dps.plugin.number_box import NumberBox, ReciprocalEditor
+
+GROUP_TITLES = {
+    "forward": "How it was measured",
+    "noise": "Noise",
+    "prior": "What it looks like",
+    "sampler": "Sampler",
+}
+#: The names that the programs themselves use, for tooltips.
+GROUP_WORDS = {
+    "forward": "Forward model: how the object becomes the expected measurement.",
+    "noise": "Noise model: how the detector counts.",
+    "prior": "Prior: what such samples look like.",
+    "sampler": "Sampler: how the posterior is drawn from.",
+}
+
+
+def label_of(name: str) -> str:
+    """Return a field's name as a label: ``read_noise`` -> ``Read noise``."""
+    text = name.replace("_", " ")
+    return text[:1].upper() + text[1:]
+
+
+def tooltip_of(info: FieldInfo) -> str:
+    """Return what a field means, its range and its default, as rich text that wraps."""
+    parts = [info.description or label_of(info.name)]
+    if info.range_text:
+        parts.append(f"Allowed: {info.range_text}.")
+    if not info.required and info.default is not None and info.annotation != "array":
+        parts.append(f"Default: {info.default}.")
+    return f"<qt>{html.escape(' '.join(parts))}</qt>"
+
+
+class ComponentForm(QWidget):
+    """The parameters of one component class.
+
+    Parameters
+    ----------
+    cls : type of Component
+        Whose parameters to show.
+    layers : callable
+        Returns the layers that can serve as arrays, by name.
+    """
+
+    changed = Signal()
+
+    def __init__(
+        self,
+        cls: type[Component],
+        layers: LayerSource = no_layers,
+        parent: QWidget | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self.component = cls
+        self.editors: dict[str, Any] = {}
+        form = QFormLayout(self)
+        form.setContentsMargins(0, 0, 0, 0)
+        form.setVerticalSpacing(4)
+        form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.DontWrapRows)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        for info in describe_fields(cls):
+            editor = make_editor(info, lambda name: ArrayEditor(label_of(name).lower(), layers))
+            unit = info.unit
+            if info.name == "gain":
+                unit = ""
+                editor = _with_both_units(editor, info)
+            editor.setToolTip(tooltip_of(info))
+            label = QLabel(label_of(info.name) + (f" ({unit})" if unit else ""))
+            label.setToolTip(tooltip_of(info))
+            label.setWordWrap(True)
+            form.addRow(label, editor)
+            editor.changed.connect(self.changed)
+            self.editors[info.name] = editor
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+
+    def value(self) -> Component:
+        """Return the component that the form describes.
+
+        Raises
+        ------
+        RecipeError
+            If a required field is empty, or values do not fit each other.
+        """
+        kind = self.component.kind_name()
+        fields: dict[str, Any] = {}
+        for info in describe_fields(self.component):
+            value = self.editors[info.name].value()
+            if value is None and info.required:
+                raise RecipeError(
+                    f"{label_of(info.name)!r} of {self.component.title or kind!r} is empty; "
+                    + ("choose a layer or a file" if info.annotation == "array" else "fill it in")
+                )
+            if value is None and not info.optional:
+                continue
+            fields[info.name] = value
+        return make(self.component.group, {"kind": kind, **fields})
+
+    def set_value(self, component: Component) -> None:
+        """Show a component of the form's class."""
+        for name, editor in self.editors.items():
+            editor.set_value(getattr(component, name))
+
+
+def _with_both_units(editor: Any, info: FieldInfo) -> Any:
+    """Let a gain be given as camera sheets do (electrons per ADU) beside our ADU per electron."""
+    inner = editor.inner if isinstance(editor, MaybeEditor) else editor
+    if not isinstance(inner, NumberBox):
+        return editor
+    both = ReciprocalEditor(inner, "ADU/e⁻", "e⁻/ADU")
+    if not isinstance(editor, MaybeEditor):
+        return both
+    wrapped = MaybeEditor(both, "auto", "auto")
+    wrapped.set_value(info.default)
+    return wrapped
+
+
+class ComponentChooser(QWidget):
+    """One of the four choices: a list of kinds, and below it the form of the chosen one.
+
+    Parameters
+    ----------
+    group : {"forward", "noise", "prior", "sampler"}
+        Which choice.
+    layers : callable
+        Returns the layers that can serve as arrays, by name.
+    """
+
+    changed = Signal()
+
+    def __init__(
+        self, group: str, layers: LayerSource = no_layers, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self.group, self._layers = group, layers
+        self.forms: dict[str, ComponentForm] = {}
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(4)
+
+        head = QHBoxLayout()
+        head.setSpacing(4)
+        self.fold = QToolButton()
+        self.fold.setCheckable(True)
+        self.fold.setAutoRaise(True)
+        self.fold.setToolTip("Show or hide the parameters")
+        self.fold.toggled.connect(self._folded)
+        title = QLabel(f"<b>{GROUP_TITLES[group]}</b>")
+        title.setToolTip(GROUP_WORDS[group])
+        head.addWidget(self.fold)
+        head.addWidget(title)
+        head.addStretch(1)
+        column.addLayout(head)
+
+        self.kinds = QuietComboBox()
+        self.kinds.setToolTip(GROUP_WORDS[group])
+        for kind, cls in registry(group).items():
+            name = cls.title or kind
+            text = name if re.sub(r"\W", "", name.lower()) == kind else f"{name}  [{kind}]"
+            self.kinds.addItem(text, kind)
+            self.kinds.setItemData(
+                self.kinds.count() - 1,
+                f"<qt>{html.escape(cls.summary())}</qt>",
+                Qt.ItemDataRole.ToolTipRole,
+            )
+        column.addWidget(self.kinds)
+        self._stack = _FittingStack()
+        column.addWidget(self._stack)
+        self.kinds.currentIndexChanged.connect(self._kind_changed)
+        self.fold.setChecked(True)
+        self._kind_changed()
+
+    @property
+    def kind(self) -> str:
+        """The chosen kind."""
+        return str(self.kinds.currentData())
+
+    @property
+    def form(self) -> ComponentForm:
+        """The form of the chosen kind; made when first needed, kept afterwards."""
+        if self.kind not in self.forms:
+            form = ComponentForm(component_class(self.group, self.kind), self._layers)
+            form.changed.connect(self.changed)
+            self.forms[self.kind] = form
+            self._stack.addWidget(form)
+        return self.forms[self.kind]
+
+    def value(self) -> Component:
+        """Return the component chosen, with its parameters."""
+        return self.form.value()
+
+    def set_value(self, component: Component) -> None:
+        """Choose a component and show its parameters.
+
+        Raises
+        ------
+        RecipeError
+            If its kind is not in the list.
+        """
+        index = self.kinds.findData(component.kind_name())
+        if index < 0:
+            raise RecipeError(f"there is no {self.group} {component.kind_name()!r} in this form")
+        self.kinds.setCurrentIndex(index)
+        self.form.set_value(component)
+
+    def _kind_changed(self) -> None:
+        form = self.form
+        self._stack.setCurrentWidget(form)
+        self._folded(self.fold.isChecked())
+        self.changed.emit()
+
+    def _folded(self, opened: bool) -> None:
+        arrow = Qt.ArrowType.DownArrow if opened else Qt.ArrowType.RightArrow
+        self.fold.setArrowType(arrow)
+        if self.kinds.count():
+            empty = not self.form.editors
+            self._stack.setVisible(opened and not empty)
+            self.fold.setEnabled(not empty)
+
+
+class _FittingStack(QStackedWidget):
+    """A stack as tall as the page that it shows, not as its tallest."""
+
+    def sizeHint(self) -> Any:
+        page = self.currentWidget()
+        return page.sizeHint() if page is not None else super().sizeHint()
+
+    def minimumSizeHint(self) -> Any:
+        page = self.currentWidget()
+        return page.minimumSizeHint() if page is not None else super().minimumSizeHint()
+
+    def setCurrentWidget(self, widget: QWidget) -> None:
+        super().setCurrentWidget(widget)
+        self.updateGeometry()

@@ -1,0 +1,375 @@
+"""The dock widget "Reconstruct (DPS)": what was measured, how; run, watch, stop."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Image as ImageLayer
+from napari.utils.notifications import show_error, show_info, show_warning
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_dps.components import GROUPS
+from napari_dps.errors import DPSError
+from napari_dps.plugin.forms import ComponentChooser
+from napari_dps.plugin.input_panel import InputPanel
+from napari_dps.plugin.layers import crop_recipe, make_image, recipe_of, source_data
+from napari_dps.plugin.messages import Estimate, Finished, Request, Update
+from napari_dps.plugin.result_layers import Frame, preview_layer, result_layers
+from napari_dps.plugin.run_panel import RunPanel
+from napari_dps.plugin.words import estimate_text, progress_text
+from napari_dps.plugin.worker import Computation
+from napari_dps.recipe import Recipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari.viewer import Viewer
+
+
+class ReconstructWidget(QWidget):
+    """Everything between a layer and its posterior.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+        Where layers come from and go.
+    command : tuple of str, optional
+        What to start as computing process (for tests).
+    """
+
+    def __init__(self, napari_viewer: Viewer, command: tuple[str, ...] | None = None) -> None:
+        super().__init__()
+        self.setObjectName("napari_dps_reconstruct")
+        self._viewer = napari_viewer
+        self.computation = Computation(command, parent=self)
+        self._frame: Frame | None = None
+        self._preview: Any = None
+        self._activity: Any = None
+        self._warned: set[str] = set()
+
+        self.input = InputPanel(napari_viewer)
+        self.choosers = {
+            group: ComponentChooser(group, self.input.array_layers) for group in GROUPS
+        }
+        self.run_panel = RunPanel(self.input.array_layers)
+        self._build()
+        self._connect()
+        self.set_recipe(Recipe())
+        self._layer_changed()
+
+    # ------------------------------------------------------------------ recipe
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the forms say.
+
+        Raises
+        ------
+        DPSError
+            If a field is empty that must not be, or values do not fit.
+        """
+        parts = {group: chooser.value() for group, chooser in self.choosers.items()}
+        return Recipe(**parts, **self.run_panel.parts())
+
+    def set_recipe(self, recipe: Recipe) -> None:
+        """Show a recipe in the forms."""
+        for group, chooser in self.choosers.items():
+            chooser.set_value(getattr(recipe, group))
+        self.run_panel.set_parts(recipe)
+
+    def load_recipe(self, path: str) -> None:
+        """Fill the forms from a recipe file."""
+        self.set_recipe(Recipe.load(path))
+
+    def save_recipe(self, path: str) -> None:
+        """Write what the forms say to a recipe file."""
+        self.recipe.save(path)
+
+    # ------------------------------------------------------------------ running
+
+    def run(self) -> None:
+        """Start a run; an error becomes one notification."""
+        if self.computation.busy:
+            if self.computation.running:
+                return
+            # An estimate is under way; a run makes its own.
+            self.computation.close()
+        try:
+            request = self._request()
+        except DPSError as error:
+            show_error(_sentence(error))
+            return
+        self._warned.clear()
+        layer = self.input.layer
+        assert layer is not None
+        from napari.utils import progress
+
+        self._activity = progress(total=1000, desc=f"Reconstruct {layer.name}")
+        self.computation.start(request)
+
+    def cancel(self) -> None:
+        """Stop the run; samples finished so far become layers."""
+        if self.computation.running:
+            self.run_button.setText("Cancelling…")
+            self.run_button.setEnabled(False)
+            self.computation.cancel()
+
+    def estimate(self) -> None:
+        """Ask what a run would cost."""
+        if self.computation.busy:
+            return
+        try:
+            request = self._request()
+        except DPSError as error:
+            show_error(_sentence(error))
+            return
+        self.estimate_button.setEnabled(False)
+        self.estimate_label.setText("estimating…")
+        self.computation.estimate(request)
+
+    def _request(self) -> Callable[[], Request]:
+        """Return what makes the request in the worker's thread, checked as far as is cheap."""
+        layer = self.input.checked_layer()
+        region = self.input.region()
+        size = self.input.pixel_size
+        recipe, device = self.recipe, self.run_panel.device
+        self._frame = Frame.of(layer, region)
+        full = tuple(int(n) for n in source_data(layer).shape[: layer.ndim])[-2:]
+
+        def make() -> Request:
+            cropped = crop_recipe(recipe, (full[0], full[1]), region)
+            return Request(0, make_image(layer, region, size), cropped, device)
+
+        return make
+
+    def _running_changed(self, running: bool) -> None:
+        self.run_button.setText("Cancel" if running else "Run")
+        self.run_button.setEnabled(running or self.input.layer is not None)
+        for part in self._parts():
+            part.setEnabled(not running)
+        self.estimate_button.setEnabled(not running)
+        self.bar.setVisible(running)
+        self.bar.setRange(0, 0 if running else 1000)
+        if running:
+            self.status.setText("starting…")
+            self.status.show()
+            return
+        self._remove_preview()
+        if self._activity is not None:
+            self._activity.close()
+            self._activity = None
+
+    def _estimated(self, estimate: Estimate) -> None:
+        self.estimate_label.setText(estimate_text(estimate))
+        self.estimate_button.setEnabled(not self.computation.running)
+        self.run_panel.set_devices(estimate.devices)
+
+    def _updated(self, update: Update) -> None:
+        done = round(1000 * update.done / update.total) if update.total else 0
+        self.bar.setRange(0, 1000)
+        self.bar.setValue(done)
+        self.status.setText(progress_text(update))
+        if self._activity is not None:
+            self._activity.update(done - self._activity.n)
+        if update.preview is not None:
+            self._show_preview(update.preview)
+
+    def _finished(self, end: Finished) -> None:
+        for text in end.warnings:
+            if text not in self._warned:
+                self._warned.add(text)
+                show_warning(text)
+        if end.result is None:
+            self.status.setText("cancelled")
+            show_info("Cancelled before one sample was finished: there is nothing to show.")
+            return
+        self._add_result(end.result)
+        count = len(end.result.samples)
+        if end.cancelled:
+            self.status.setText(f"cancelled; kept {count} finished sample{'s' * (count != 1)}")
+        else:
+            self.status.setText(f"done: {count} sample{'s' * (count != 1)}")
+
+    def _failed(self, text: str, partial: Any) -> None:
+        if partial is not None:
+            self._add_result(partial)
+        self.estimate_label.setText("not estimated yet")
+        self.estimate_button.setEnabled(True)
+        self.status.setText("failed")
+        show_error(text[:1].upper() + text[1:])
+
+    def _add_result(self, result: Any) -> None:
+        assert self._frame is not None
+        self._remove_preview()
+        for data, arguments, _ in result_layers(result, self._frame):
+            self._viewer.add_image(data, **arguments)
+
+    def _show_preview(self, picture: Any) -> None:
+        assert self._frame is not None
+        if self._preview is not None and self._preview in self._viewer.layers:
+            self._preview.data = picture
+            self._preview.reset_contrast_limits()
+        elif self._preview is None:
+            data, arguments, _ = preview_layer(self._frame, picture)
+            selected = set(self._viewer.layers.selection)
+            self._preview = self._viewer.add_image(data, **arguments)
+            self._viewer.layers.selection = selected
+
+    def _remove_preview(self) -> None:
+        preview, self._preview = self._preview, None
+        if preview is not None and preview in self._viewer.layers:
+            self._viewer.layers.remove(preview)
+
+    # ------------------------------------------------------------------ the window
+
+    def _build(self) -> None:
+        inner = QWidget()
+        column = QVBoxLayout(inner)
+        column.setContentsMargins(6, 6, 6, 6)
+        column.setSpacing(8)
+        column.addWidget(self.input)
+        for chooser in self.choosers.values():
+            column.addWidget(_line())
+            column.addWidget(chooser)
+        column.addWidget(_line())
+        column.addWidget(self.run_panel)
+        column.addStretch(1)
+        area = QScrollArea()
+        area.setWidgetResizable(True)
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setWidget(inner)
+        self._area = area
+
+        self.load_button = QPushButton("Load recipe…")
+        self.save_button = QPushButton("Save recipe…")
+        self.estimate_button = QPushButton("Estimate")
+        self.estimate_button.setToolTip("Say how long a run will take and how much memory it needs")
+        self.estimate_label = QLabel("not estimated yet")
+        self.estimate_label.setWordWrap(True)
+        self.bar = QProgressBar()
+        self.bar.setVisible(False)
+        self.bar.setTextVisible(False)
+        self.status = QLabel("")
+        self.status.setWordWrap(True)
+        self.status.hide()
+        self.run_button = QPushButton("Run")
+
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 6)
+        outer.addWidget(area, 1)
+        foot = QVBoxLayout()
+        foot.setContentsMargins(6, 0, 6, 0)
+        foot.setSpacing(4)
+        files = QHBoxLayout()
+        files.addWidget(self.load_button)
+        files.addWidget(self.save_button)
+        cost = QHBoxLayout()
+        cost.addWidget(self.estimate_label, 1)
+        cost.addWidget(self.estimate_button)
+        foot.addLayout(files)
+        foot.addLayout(cost)
+        foot.addWidget(self.bar)
+        foot.addWidget(self.status)
+        foot.addWidget(self.run_button)
+        outer.addLayout(foot)
+        self._fit_width()
+
+    def _fit_width(self) -> None:
+        """Keep the dock wide enough for the forms at hand: there is no bar to scroll sideways."""
+        inner = self._area.widget()
+        bar = self._area.verticalScrollBar().sizeHint().width()
+        self._area.setMinimumWidth(max(300, inner.minimumSizeHint().width() + bar))
+
+    def _parts(self) -> list[Any]:
+        return [self.input, *self.choosers.values(), self.run_panel]
+
+    def _connect(self) -> None:
+        self.run_button.clicked.connect(
+            lambda: self.cancel() if self.computation.running else self.run()
+        )
+        self.estimate_button.clicked.connect(self.estimate)
+        self.load_button.clicked.connect(self._ask_load)
+        self.save_button.clicked.connect(self._ask_save)
+        self.input.layer_changed.connect(self._layer_changed)
+        for part in self._parts():
+            part.changed.connect(self._settings_changed)
+        self.computation.estimated.connect(self._estimated)
+        self.computation.updated.connect(self._updated)
+        self.computation.finished.connect(self._finished)
+        self.computation.failed.connect(self._failed)
+        self.computation.running_changed.connect(self._running_changed)
+
+    def _settings_changed(self) -> None:
+        self._fit_width()
+        if not self.computation.busy:
+            self.estimate_label.setText("not estimated yet")
+
+    def _layer_changed(self) -> None:
+        layer: ImageLayer | None = self.input.layer
+        if not self.computation.running:
+            self.run_button.setEnabled(layer is not None)
+        brought = None if layer is None else recipe_of(layer)
+        if layer is not None and brought is not None and not self.computation.running:
+            try:
+                self.set_recipe(Recipe(**brought))
+            except DPSError as error:
+                show_warning(f"The recipe of {layer.name!r} cannot be used: {error}")
+
+    def _ask_load(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(self, "Load a recipe", "", "Recipe (*.json)")
+        if path:
+            self._guard(lambda: self.load_recipe(path))
+
+    def _ask_save(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(
+            self, "Save the recipe", "recipe.json", "Recipe (*.json)"
+        )
+        if path:
+            self._guard(lambda: self.save_recipe(path))
+
+    @staticmethod
+    def _guard(action: Callable[[], None]) -> None:
+        try:
+            action()
+        except DPSError as error:
+            show_error(_sentence(error))
+        except OSError as error:
+            show_error(f"The file cannot be written: {error.strerror or error}")
+
+    def closeEvent(self, event: Any) -> None:
+        """Stop whatever is under way."""
+        self.shut_down()
+        super().closeEvent(event)
+
+    def shut_down(self) -> None:
+        """Stop whatever is under way and let go of the viewer."""
+        self.computation.close()
+        self.input.disconnect_viewer()
+        # The viewer may be closing itself, with its layers gone already.
+        with contextlib.suppress(RuntimeError):
+            self._running_changed(False)
+
+
+def _sentence(error: DPSError) -> str:
+    text = str(error)
+    return text[:1].upper() + text[1:]
+
+
+def _line() -> QFrame:
+    line = QFrame()
+    line.setFrameShape(QFrame.Shape.HLine)
+    line.setFrameShadow(QFrame.Shadow.Sunken)
+    return line

@@ -1,0 +1,133 @@
+"""From an image to a problem: what is checked, what is missing, what is constant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_dps.arrays import load_mask
+from napari_dps.errors import InputError
+from napari_dps.image import Image
+
+if TYPE_CHECKING:
+    from napari_dps.recipe import Recipe
+
+SMALLEST = 8
+
+__all__ = ["Prepared", "open_image", "prepare"]
+
+
+@dataclass
+class Prepared:
+    """Frames that are fit to be restored.
+
+    Attributes
+    ----------
+    frames : ndarray, shape (F, Y, X)
+        In the image's own units; zero where missing.
+    valid : ndarray of bool, shape (F, Y, X), or None
+        Which pixels count; None where all do.
+    constant : list of int
+        Frames without any contrast, which are copied and not restored.
+    warnings : list of str
+        What the user should know.
+    """
+
+    frames: NDArray[Any]
+    valid: NDArray[np.bool_] | None
+    constant: list[int]
+    warnings: list[str]
+
+
+def open_image(
+    image: Any, axes: str | None = None, pixel_size: float | tuple[float, ...] | None = None
+) -> Image:
+    """Return an Image from an Image, an array or a path."""
+    from napari_dps.io import read_image
+
+    if isinstance(image, Image):
+        return image
+    if isinstance(image, (str, bytes)) or hasattr(image, "__fspath__"):
+        return read_image(image, axes=axes, pixel_size=pixel_size)
+    return Image.from_array(np.asarray(image), axes=axes, pixel_size=pixel_size)
+
+
+def prepare(image: Image, recipe: Recipe) -> Prepared:
+    """Check an image against a recipe and sort its frames and pixels.
+
+    Raises
+    ------
+    InputError
+        RGB, too small, constant, or with NaN that nothing declares missing.
+    """
+    if image.is_rgb:
+        raise InputError(
+            f"'{image.name}' is a colour (RGB) image of shape {image.shape}; give one gray channel "
+            "at a time, since colour pictures hold no photon counts"
+        )
+    shape = image.data.shape[-2:]
+    if min(shape) < SMALLEST:
+        raise InputError(
+            f"'{image.name}' has {shape[0]} x {shape[1]} pixels; at least {SMALLEST} x {SMALLEST} "
+            "are needed"
+        )
+    frames = image.data.reshape(-1, *shape)
+    valid = _valid(frames, recipe)
+    kept = frames if valid is None else np.where(valid, frames, np.zeros((), frames.dtype))
+    constant = [
+        f
+        for f in range(len(frames))
+        if np.ptp(kept[f] if valid is None else kept[f][valid[f]]) == 0
+    ]
+    if len(constant) == len(frames):
+        raise InputError(
+            f"'{image.name}' is constant ({float(kept.flat[0]):g} everywhere), so there is nothing "
+            "to restore; give an image with contrast"
+        )
+    warnings = []
+    if constant:
+        warnings.append(
+            f"frames without contrast were copied as they are: {', '.join(map(str, constant))}"
+        )
+    return Prepared(kept, valid, constant, warnings)
+
+
+def _valid(frames: NDArray[Any], recipe: Recipe) -> NDArray[np.bool_] | None:
+    """Return which pixels count, after the recipe's mask and the forward model's."""
+    shape = frames.shape[1:]
+    valid = np.ones(frames.shape, dtype=bool)
+    declared = False
+    if recipe.valid is not None:
+        given = recipe.valid.load()
+        full = given.shape == frames.shape and given.ndim == 3
+        valid &= load_mask(recipe.valid, frames.shape if full else shape, "valid mask")
+        declared = True
+    mask = getattr(recipe.forward, "mask", None)
+    if recipe.forward.kind == "inpaint" and mask is None:
+        finite = np.isfinite(frames) if frames.dtype.kind == "f" else np.ones(frames.shape, bool)
+        if finite.all():
+            raise InputError(
+                "inpaint was chosen without a mask, and no pixel is NaN; give a mask that is "
+                "nonzero where pixels were measured"
+            )
+        valid &= finite
+        declared = True
+    elif recipe.forward.kind == "random-inpaint":
+        valid &= recipe.forward.mask(shape)  # type: ignore[attr-defined]
+        declared = True
+    elif mask is not None and not callable(mask):
+        valid &= load_mask(mask, shape, "mask")
+        declared = True
+    if frames.dtype.kind == "f":
+        bad = int((~np.isfinite(frames) & valid).sum())
+        if bad:
+            raise InputError(
+                f"{bad} pixels are NaN or infinite; mark them as missing with a `valid` mask or "
+                "the forward model 'inpaint', or replace them"
+            )
+    if declared and not valid.reshape(len(frames), -1).any(1).all():
+        raise InputError("a frame has no valid pixel left; mark some as measured")
+    return valid if declared else None

@@ -1,0 +1,1 @@
+"""Priors: what the objects look like."""

@@ -1,0 +1,25 @@
+"""The shipped prior: fluorescence microscopy of many structures."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from napari_dps.components import PriorSource
+from napari_dps.grid import Grid
+
+if TYPE_CHECKING:
+    from napari_dps.core.prior import Prior
+
+FOLDER = Path(__file__).parent / "weights" / "fluorescence"
+
+
+class Fluorescence(PriorSource):
+    """The shipped prior, trained on open fluorescence microscopy and procedural phantoms."""
+
+    kind: Literal["fluorescence"] = "fluorescence"
+    title: ClassVar[str] = "Fluorescence (shipped)"
+
+    def bind(self, grid: Grid) -> "Prior":
+        """Load the weights."""
+        from napari_dps.priors._folder import load_prior
+
+        return load_prior(FOLDER, grid.device, grid.dtype)

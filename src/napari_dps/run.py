@@ -1,0 +1,393 @@
+"""One run: from an image and a recipe to a result. Every face of napari-dps drives this."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_dps.errors import DPSError, InputError
+from napari_dps.grid import Grid
+from napari_dps.image import Image
+from napari_dps.memory import OVERLAP, Layout, is_out_of_memory, layout, smaller
+from napari_dps.prepare import Prepared, open_image, prepare
+from napari_dps.recipe import Intensity, Recipe
+from napari_dps.result import Result
+
+__all__ = ["Plan", "Progress", "Run"]
+
+
+class _Cancelled(DPSError):
+    """Raised between two network calls when the run was cancelled."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run will cost: seconds, bytes, samples at once, tile side, network calls."""
+
+    seconds: float
+    bytes: int
+    batch: int
+    tile: int | None
+    network_calls: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run is.
+
+    Attributes
+    ----------
+    stage : {"estimate", "sample"}
+    done, total : int
+        Steps of the sampler over all batches.
+    seconds, seconds_left : float
+        Since the start, and to the end (None while unknown).
+    samples_done, samples : int
+        Finished samples (all frames), and asked for.
+    misfit : float or None
+        Chi-square per datum.
+    calls : dict
+        Network passes, ``forward`` and ``vjp``.
+    """
+
+    stage: str
+    done: int
+    total: int
+    seconds: float
+    seconds_left: float | None
+    samples_done: int
+    samples: int
+    misfit: float | None = None
+    calls: dict[str, int] = field(default_factory=dict)
+    _image: Any = None
+
+    def preview(self) -> NDArray[np.float32] | None:
+        """Return the present image of the frame being restored, (Y, X), in the input's units."""
+        return None if self._image is None else self._image()
+
+
+class Run:
+    """A reconstruction that can be planned, watched, cancelled and kept.
+
+    Parameters
+    ----------
+    image : Image, array or path
+        The measurement.
+    recipe : Recipe, dict, path or None
+        What to do with it.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"``, ``"mps"``.
+    axes, pixel_size
+        As in :func:`napari_dps.reconstruct`, for arrays and files that do not say.
+
+    Raises
+    ------
+    DPSError
+        If the image or the recipe cannot be used; before anything heavy begins.
+    """
+
+    def __init__(
+        self,
+        image: Any,
+        recipe: Any = None,
+        *,
+        device: str = "auto",
+        axes: str | None = None,
+        pixel_size: float | tuple[float, ...] | None = None,
+        dtype: str = "float32",
+    ) -> None:
+        self.image: Image = open_image(image, axes, pixel_size)
+        self.recipe: Recipe = Recipe.parse(recipe)
+        self._prepared: Prepared = prepare(self.image, self.recipe)
+        self.warnings: list[str] = list(self._prepared.warnings)
+        self._noise_report: dict[str, Any] = {}
+        live = [f for f in range(len(self._prepared.frames)) if f not in self._prepared.constant]
+        self._live = live
+        noise = self.recipe.noise
+        measured = self._prepared.frames[live]
+        self._check_noise(noise, measured)
+        self.recipe = self.recipe.with_parts(noise=noise.resolve(measured, self._noise_report))
+        self._device_wanted = device
+        self._dtype = dtype
+        self._cancel = threading.Event()
+        self._problem: Any = None
+        self._layout: Layout | None = None
+        self._finished: dict[tuple[int, int], NDArray[np.float32]] = {}
+        self._chi2: dict[tuple[int, int], float] = {}
+        self._seconds = 0.0
+        self._steps = 0
+        self._fields: dict[str, Any] = {}
+
+    def _check_noise(self, noise: Any, measured: NDArray[Any]) -> None:
+        valid = self._prepared.valid
+        counted = measured if valid is None else measured[valid[self._live]].reshape(1, 1, -1)
+        self.warnings += noise.check(counted)
+
+    # -- preparing -----------------------------------------------------------------------------
+
+    def _bind(self) -> None:
+        """Build operator, likelihood, prior and sampler; light compared with a run."""
+        if self._problem is not None:
+            return
+        import torch
+
+        from napari_dps.core.operator import MappedOperator
+        from napari_dps.core.problem import Problem
+        from napari_dps.device import choose_device
+
+        self.device, self.device_reason = choose_device(self._device_wanted)
+        dtype = getattr(torch, self._dtype)
+        frames = self._prepared.frames
+        pixel = self.image.pixel_size_yx
+        self._grid = Grid(frames.shape[1:], pixel, self.device, self._dtype)
+        operator = self.recipe.forward.bind(self._grid)
+        likelihood = self.recipe.noise.bind(self._grid)
+        gain, offset = self.recipe.noise.camera()
+        electrons = (frames[self._live].astype(np.float64) - offset) / gain
+        y = torch.as_tensor(electrons, dtype=dtype, device=self.device).unsqueeze(1)
+        valid = None
+        if self._prepared.valid is not None:
+            valid = torch.as_tensor(self._prepared.valid[self._live], device=self.device)
+            valid = valid.unsqueeze(1)
+            y = torch.where(valid, y, torch.zeros_like(y))
+        sampler = self.recipe.sampler.choose(affine=operator.is_affine)
+        self.recipe = self.recipe.with_parts(sampler=sampler)
+        self._sampler = sampler.bind(self._grid)
+        prior = self.recipe.prior.bind(self._grid.with_shape(operator.x_shape[1:]))
+        self._prior = prior
+        one = torch.ones((1, 1, 1, 1), dtype=dtype, device=self.device)
+        self._problem = Problem(y, prior, MappedOperator(operator, one, 0 * one), likelihood, valid)
+        self._layout = layout(
+            len(self._live) * self.recipe.samples,
+            operator.x_shape[1:],
+            prior.bytes_per_pixel(),
+            self.device,
+        )
+
+    def plan(self) -> Plan:
+        """Return what the run will cost, from a timed call on a small tile."""
+        import torch
+
+        self._bind()
+        assert self._layout is not None
+        shape = self._problem.operator.x_shape
+        pixels = math.prod(shape[1:])
+        side = [min(n, 64) for n in shape[1:]] if self.recipe.prior.kind != "gaussian" else shape[1:]
+        x = torch.zeros((1, shape[0], *side), dtype=self._problem.y.dtype, device=self.device)
+        times = []
+        for _ in range(2):
+            begin = time.perf_counter()
+            x0, vjp = self._prior.linearize(x, 1.0)
+            middle = time.perf_counter()
+            vjp(torch.ones_like(x0))
+            times.append((middle - begin, time.perf_counter() - middle))
+        forward, backward = min(t[0] for t in times), min(t[1] for t in times)
+        per_step = self._sampler.calls_per_step()
+        items = len(self._live) * self.recipe.samples
+        steps = self._sampler.total_steps() * items
+        if self._layout.tile is not None:
+            backward += forward
+        ratio = pixels / math.prod(side)
+        seconds = steps * ratio * (per_step[0] * forward + per_step[1] * backward)
+        held = self._layout.tile**2 if self._layout.tile else pixels * self._layout.batch
+        need = held * self._prior.bytes_per_pixel() + 40 * pixels * self._layout.batch * 4
+        need += 4 * pixels * items
+        return Plan(
+            seconds, int(need), self._layout.batch, self._layout.tile, int(steps * sum(per_step))
+        )
+
+    def _estimate(self) -> None:
+        """Find the object map and the informed start, frame by frame."""
+        import torch
+
+        from napari_dps.core.estimate import gaussian_field_estimate, object_map
+        from napari_dps.core.operator import MappedOperator
+        from napari_dps.core.problem import Start
+        from napari_dps.core.streams import Streams
+
+        problem = self._problem
+        operator = problem.operator.operator
+        images, scales, backgrounds, errors = [], [], [], []
+        details: list[dict[str, Any]] = []
+        positive = self.recipe.noise.kind != "gaussian"
+        for k, f in enumerate(self._live):
+            y = problem.y[k : k + 1]
+            valid = None if problem.valid is None else problem.valid[k : k + 1]
+            streams = Streams(self.recipe.seed, [("estimate", f)], self.device, y.dtype)
+            if hasattr(operator, "classical_estimate"):
+                found = operator.classical_estimate(y, problem.likelihood, valid, streams)
+            else:
+                found = gaussian_field_estimate(
+                    operator, y, problem.likelihood, valid, streams, positive=positive
+                )
+            if isinstance(self.recipe.intensity, Intensity):
+                a = torch.full_like(found.image[:, :, :1, :1], self.recipe.intensity.scale)
+                b = torch.full_like(a, self.recipe.intensity.background)
+            else:
+                a, b = object_map(operator.crop(found.image), found.noise)
+                if operator.symmetric:
+                    # A diffraction pattern has no flat background: zero stays zero.
+                    a, b = a + b, torch.zeros_like(b)
+            images.append(found.image)
+            scales.append(a)
+            backgrounds.append(b)
+            errors.append(float((found.error.max() * 2 / a.max()).item()))
+            details.append(found.details)
+        scale, background = torch.cat(scales), torch.cat(backgrounds)
+        mapped = MappedOperator(operator, scale, background)
+        start = Start(mapped.from_object(torch.cat(images)), max(errors))
+        problem.operator, problem.start = mapped, start
+        problem.noise_level = problem.find_noise_level()
+        self._fields["restart_misfits"] = [d.get("restart_misfits") for d in details]
+        if len(self._live) == 1 and self.recipe.intensity == "auto":
+            intensity = Intensity(scale=float(scale.item()), background=float(background.item()))
+            self.recipe = self.recipe.with_parts(intensity=intensity)
+
+    # -- running -------------------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """Stop before the next network call; may be called from any thread."""
+        self._cancel.set()
+
+    def __iter__(self) -> Iterator[Progress]:
+        """Yield progress until all samples are drawn or the run is cancelled."""
+        begin = time.perf_counter()
+        self._bind()
+        yield Progress("estimate", 0, 1, 0.0, None, 0, self.recipe.samples)
+        self._estimate()
+        # Sample-major: a sample is of use once all its frames are there.
+        items = [(s, f) for s in range(self.recipe.samples) for f in range(len(self._live))]
+        steps = self._sampler.total_steps()
+        done_items = 0
+        try:
+            while done_items < len(items):
+                assert self._layout is not None
+                batch = items[done_items : done_items + self._layout.batch]
+                try:
+                    for step in self._sample(batch):
+                        seconds = time.perf_counter() - begin
+                        share = (done_items + len(batch) * step.i / step.total) / len(items)
+                        left = seconds * (1 - share) / share if share > 0 else None
+                        self._seconds = seconds
+                        yield Progress(
+                            "sample",
+                            round(share * steps * len(items)),
+                            steps * len(items),
+                            seconds,
+                            left,
+                            self.samples_done,
+                            self.recipe.samples,
+                            float(step.misfit.mean()),
+                            step.calls,
+                            self._previewer(step.x0, batch),
+                        )
+                except (RuntimeError, MemoryError) as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    self._layout = smaller(self._layout, self._problem.operator.x_shape[1:])
+                    self.warnings.append(
+                        f"memory ran out; went on with {self._layout.batch} samples at once"
+                        + (f" and tiles of {self._layout.tile} px" if self._layout.tile else "")
+                    )
+                    continue
+                done_items += len(batch)
+        except _Cancelled:
+            pass  # cancelling is no error: what is finished is kept
+        finally:
+            self._seconds = time.perf_counter() - begin
+
+    @property
+    def samples_done(self) -> int:
+        """Samples of which every frame is finished."""
+        frames = len(self._live)
+        return sum(
+            all((s, f) in self._finished for f in range(frames))
+            for s in range(self.recipe.samples)
+        )
+
+    def _sample(self, batch: list[tuple[int, int]]) -> Iterator[Any]:
+        from napari_dps.core.streams import Streams
+        from napari_dps.core.tiling import TiledPrior
+
+        assert self._layout is not None
+        problem = self._problem.select([f for _, f in batch])
+        problem.calls = self._problem.calls
+        problem.checkpoint = self._check_cancel
+        if self._layout.tile is not None:
+            overlap = min(OVERLAP, self._layout.tile // 4)
+            problem.prior = TiledPrior(self._prior, self._layout.tile, overlap, self.recipe.seed)
+        streams = Streams(
+            self.recipe.seed,
+            [(self._live[f], s) for s, f in batch],
+            self.device,
+            problem.y.dtype,
+        )
+        for step in self._sampler.sample(problem, len(batch), streams):
+            self._steps += 1
+            if step.i == step.total:
+                self._keep(step, problem, batch)
+            yield step
+
+    def _check_cancel(self) -> None:
+        if self._cancel.is_set():
+            raise _Cancelled("the run was cancelled")
+
+    def _to_input(self, x: Any, operator: Any) -> NDArray[np.float32]:
+        """Turn prior units on the operator's grid into the input's units on its field."""
+        gain, offset = self.recipe.noise.camera()
+        values = operator.crop(operator.to_object(x)).double().cpu().numpy()
+        return np.asarray(
+            self.recipe.forward.object_to_input(values[:, 0], gain, offset), dtype=np.float32
+        )
+
+    def _keep(self, step: Any, problem: Any, batch: list[tuple[int, int]]) -> None:
+        import torch
+
+        if not bool(torch.isfinite(step.x0).all()):
+            raise DPSError(
+                f"the sampler {self.recipe.sampler.kind!r} diverged to non-finite values; lower its "
+                "step length (`scale`) or choose another sampler"
+            )
+        values = self._to_input(step.x0, problem.operator)
+        with torch.no_grad():
+            z = problem.operator(step.x0)
+            counted = z if problem.valid is None else torch.where(problem.valid, z, 0 * z)
+            flux = counted.flatten(1).double().sum(1).tolist()
+        for item, value, chi2, light in zip(
+            batch, values, step.misfit.tolist(), flux, strict=True
+        ):
+            self._finished[item] = value
+            self._chi2[item] = float(chi2)
+            self._fields.setdefault("flux", {})[item] = light
+
+    def _previewer(self, x0: Any, batch: list[tuple[int, int]]) -> Any:
+        problem = self._problem.select([f for _, f in batch[:1]])
+        first = x0[:1].detach()
+        return lambda: self._to_input(first, problem.operator)[0]
+
+    # -- finishing -----------------------------------------------------------------------------
+
+    def result(self) -> Result:
+        """Return the result of all finished samples.
+
+        Raises
+        ------
+        InputError
+            If not one sample is finished.
+        """
+        from napari_dps.report import assemble
+
+        count = self.samples_done
+        if count == 0:
+            raise InputError(
+                "the run ended before a single sample was finished, so there is nothing to keep; "
+                "let it run longer or ask for fewer steps"
+            )
+        return assemble(self, count)

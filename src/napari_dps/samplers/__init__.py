@@ -1,0 +1,1 @@
+"""Samplers: one file each, with its paper at the top."""

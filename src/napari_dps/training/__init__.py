@@ -1,0 +1,1 @@
+"""Making a prior from images: phantoms, data, loss, schedule and the command."""

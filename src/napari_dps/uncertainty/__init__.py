@@ -1,0 +1,1 @@
+"""Error bars: registration, intervals and calibration."""
