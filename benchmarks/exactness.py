@@ -126,14 +126,24 @@ def study(
             )
         )
     table = np.array(rows).mean(0)
-    names = ("error", "spread", "spread_unmeasured", "coverage", "coverage_measured", "coverage_unmeasured")
+    names = (
+        "error",
+        "spread",
+        "spread_unmeasured",
+        "coverage",
+        "coverage_measured",
+        "coverage_unmeasured",
+    )
     return {
         "sampler": kind,
         "task": task,
         "noise": sigma,
         "informed": informed and kind != "dps",
         **fields,
-        **{n: (None if np.isnan(v) else round(float(v), 3)) for n, v in zip(names, table, strict=True)},
+        **{
+            n: (None if np.isnan(v) else round(float(v), 3))
+            for n, v in zip(names, table, strict=True)
+        },
         "calls": calls,
         "seconds": round(time.perf_counter() - begin, 1),
     }
@@ -141,7 +151,9 @@ def study(
 
 def main() -> None:
     """Run the study and print JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--kinds", nargs="*", default=["mmps", "pigdm", "daps", "dps"])
     parser.add_argument("--tasks", nargs="*", default=["half", "blur"])
     parser.add_argument("--noise", nargs="*", type=float, default=[0.1])

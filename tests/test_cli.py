@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -324,3 +325,32 @@ def test_evaluate(fake, folder, capsys) -> None:
     assert "PSNR" in capsys.readouterr().out
     assert main("evaluate b.tif a.tif --json".split()) == 0
     assert json.loads(capsys.readouterr().out)["samples"] == 0
+
+
+def test_evaluate_registers(folder, capsys) -> None:
+    """Flips and shifts, which a diffraction pattern cannot tell, are undone when asked."""
+    truth = tifffile.imread("a.tif").astype(np.float32)
+    draws = np.stack([truth + k for k in (-1, 0, 1)])
+    Result(np.roll(draws[:, ::-1, ::-1], (5, -3), (1, 2))).save("o.tif")
+    for option, error in (("", 1.0), ("--register", 0.0)):
+        assert main(f"evaluate o.tif a.tif --json {option}".split()) == 0
+        answer = json.loads(capsys.readouterr().out)
+        assert (answer["rmse"] > 1e-3) == bool(error) and answer["registered"] == (not error)
+    assert answer["coverage"]["0.5"] == 1.0
+    np.save("stack.npy", np.stack([truth, truth]))
+    assert main("evaluate stack.npy stack.npy --register".split()) == 2
+    assert "2D" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_demo(monkeypatch, capsys, folder, passed) -> None:
+    def run_demo(out: Path, progress: Any) -> dict[str, Any]:
+        case = {"psnr_input": 11.0, "psnr_baseline": 20.0, "psnr": 23.25, "passed": passed}
+        return {"passed": passed, "cases": ["nuclei"], "nuclei": case}
+
+    demo = ModuleType("napari_dps.demo")
+    demo.run_demo = run_demo  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "napari_dps.demo", demo)
+    assert main(["demo", "--out", "d"]) == (0 if passed else 1)
+    out, err = capsys.readouterr()
+    assert "23.25" in out and ("are in d" in err) == passed

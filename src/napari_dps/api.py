@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,9 @@ from napari_dps.run import Plan, Progress, Run
 __all__ = ["Plan", "Progress", "Run", "reconstruct", "run", "sample_prior", "simulate"]
 
 
-def run(image: Any, recipe: Any = None, device: str = "auto", **given: Any) -> Iterator[Progress]:
+def run(
+    image: Any, recipe: Any = None, device: str = "auto", **given: Any
+) -> Generator[Progress, None, Result]:
     """Yield the progress of a run; the generator's return value is the Result."""
     job = Run(image, recipe, device=device, **given)
     yield from job
@@ -91,9 +94,7 @@ def reconstruct(
         "samples": samples,
         "seed": seed,
     }
-    job = Run(
-        image, Recipe.parse(recipe, **parts), device=device, axes=axes, pixel_size=pixel_size
-    )
+    job = Run(image, Recipe.parse(recipe, **parts), device=device, axes=axes, pixel_size=pixel_size)
     for progress in job:
         if on_step is not None:
             on_step(progress)
@@ -171,7 +172,7 @@ def simulate(
 
 
 def _refuse_auto(noise: NoiseModel) -> None:
-    """A simulation cannot estimate the camera from an object."""
+    """Refuse "auto": a simulation cannot estimate the camera from an object."""
     open_fields = [n for n in type(noise).model_fields if getattr(noise, n) == "auto"]
     if open_fields:
         raise InputError(
@@ -231,8 +232,12 @@ def sample_prior(
         streams = Streams(seed, [(0, k)], name, torch.float32)
         sigmas = karras_ladder(steps, 80.0, 0.005)
         x, move = sigmas[0] * streams.normal((1, *shape)), SecondOrderMove()
+
+        def noise(streams: Streams = streams) -> torch.Tensor:
+            return streams.normal((1, *shape))
+
         with torch.no_grad():
-            for sigma, lower in zip(sigmas, sigmas[1:], strict=False):
-                x = move(x, network(x, sigma), sigma, lower, lambda s=streams: s.normal((1, *shape)))
+            for sigma, lower in pairwise(sigmas):
+                x = move(x, network(x, sigma), sigma, lower, noise)
         out.append(x[0, 0].cpu().numpy())
     return np.stack(out).astype(np.float32)

@@ -165,7 +165,7 @@ def load_mask(ref: ArrayRef, shape: tuple[int, ...], what: str) -> np.ndarray:
             f"the {what} has negative or non-finite values; it must be 0 where a pixel is "
             "left out and positive where it counts"
         )
-    mask = values != 0
+    mask: np.ndarray = np.asarray(values != 0)
     if not mask.any():
         raise InputError(f"the {what} is zero everywhere, so that no pixel counts; mark some")
     return mask

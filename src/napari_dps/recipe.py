@@ -66,10 +66,10 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
-    forward: SerializeAsAny[ForwardModel] = Field(default=None, validate_default=True)  # type: ignore[assignment]
-    noise: SerializeAsAny[NoiseModel] = Field(default=None, validate_default=True)  # type: ignore[assignment]
-    prior: SerializeAsAny[PriorSource] = Field(default=None, validate_default=True)  # type: ignore[assignment]
-    sampler: SerializeAsAny[SamplerChoice] = Field(default=None, validate_default=True)  # type: ignore[assignment]
+    forward: SerializeAsAny[ForwardModel] = Field(default=None, validate_default=True)
+    noise: SerializeAsAny[NoiseModel] = Field(default=None, validate_default=True)
+    prior: SerializeAsAny[PriorSource] = Field(default=None, validate_default=True)
+    sampler: SerializeAsAny[SamplerChoice] = Field(default=None, validate_default=True)
     intensity: Literal["auto"] | Intensity = "auto"
     valid: ArrayRef | None = None
     samples: int = Field(20, ge=1, le=100_000)

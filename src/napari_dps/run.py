@@ -113,7 +113,8 @@ class Run:
         noise = self.recipe.noise
         measured = self._prepared.frames[live]
         self._check_noise(noise, measured)
-        self.recipe = self.recipe.with_parts(noise=noise.resolve(measured, self._noise_report))
+        self.recipe = self.recipe.with_parts(noise=self._resolve_noise(noise, measured))
+        self.warnings += [str(w) for w in self._noise_report.get("warnings", [])]
         self._device_wanted = device
         self._dtype = dtype
         self._cancel = threading.Event()
@@ -129,6 +130,13 @@ class Run:
         valid = self._prepared.valid
         counted = measured if valid is None else measured[valid[self._live]].reshape(1, 1, -1)
         self.warnings += noise.check(counted)
+
+    def _resolve_noise(self, noise: Any, measured: NDArray[Any]) -> Any:
+        """Estimate what is "auto"; pixels that do not count are NaN to the estimator."""
+        valid = self._prepared.valid
+        if valid is not None:
+            measured = np.where(valid[self._live], measured.astype(np.float64), np.nan)
+        return noise.resolve(measured, self._noise_report)
 
     # -- preparing -----------------------------------------------------------------------------
 
@@ -179,7 +187,9 @@ class Run:
         assert self._layout is not None
         shape = self._problem.operator.x_shape
         pixels = math.prod(shape[1:])
-        side = [min(n, 64) for n in shape[1:]] if self.recipe.prior.kind != "gaussian" else shape[1:]
+        side = (
+            [min(n, 64) for n in shape[1:]] if self.recipe.prior.kind != "gaussian" else shape[1:]
+        )
         x = torch.zeros((1, shape[0], *side), dtype=self._problem.y.dtype, device=self.device)
         times = []
         for _ in range(2):
@@ -308,8 +318,7 @@ class Run:
         """Samples of which every frame is finished."""
         frames = len(self._live)
         return sum(
-            all((s, f) in self._finished for f in range(frames))
-            for s in range(self.recipe.samples)
+            all((s, f) in self._finished for f in range(frames)) for s in range(self.recipe.samples)
         )
 
     def _sample(self, batch: list[tuple[int, int]]) -> Iterator[Any]:
@@ -353,16 +362,14 @@ class Run:
         if not bool(torch.isfinite(step.x0).all()):
             raise DPSError(
                 f"the sampler {self.recipe.sampler.kind!r} diverged to non-finite values; lower its "
-                "step length (`scale`) or choose another sampler"
+                "step length (`scale`) or choose another one"
             )
         values = self._to_input(step.x0, problem.operator)
         with torch.no_grad():
             z = problem.operator(step.x0)
             counted = z if problem.valid is None else torch.where(problem.valid, z, 0 * z)
             flux = counted.flatten(1).double().sum(1).tolist()
-        for item, value, chi2, light in zip(
-            batch, values, step.misfit.tolist(), flux, strict=True
-        ):
+        for item, value, chi2, light in zip(batch, values, step.misfit.tolist(), flux, strict=True):
             self._finished[item] = value
             self._chi2[item] = float(chi2)
             self._fields.setdefault("flux", {})[item] = light

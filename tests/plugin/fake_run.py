@@ -53,10 +53,14 @@ class FakeRun:
         self.image, self.recipe, self.device = image, recipe, device
         self.warnings: list[str] = []
         self._done = 0
+        self._cancelled = False
         if recipe.seed == REFUSE:
             raise InputError("'image' has NaN in 3 pixels; declare them missing with a mask")
         if recipe.seed == CRASH:
             os._exit(3)
+
+    def cancel(self) -> None:
+        self._cancelled = True
 
     def plan(self) -> Plan:
         return Plan()
@@ -80,6 +84,8 @@ class FakeRun:
             if mode == KILLED_LATE and self._done == 1:
                 time.sleep(0.1)
                 os.kill(os.getpid(), 9)
+            if self._cancelled:
+                return
             self._done = (i + 1) // 4
             yield Progress(
                 "sample", i + 1, total, 0.1, 1.5, self._done, samples, 1.02, {}, frame + i

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import html
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
 
 from napari_dps.arrays import ArrayRef
-from napari_dps.components import GROUPS, Component, registry
+from napari_dps.components import GROUPS, Component, ForwardModel, registry
 from napari_dps.errors import InputError, RecipeError
 from napari_dps.fields import FieldInfo, describe_fields
 
@@ -69,6 +69,18 @@ def test_every_field_is_explained(make_form: Any, group: str) -> None:
         for info in describe_fields(cls):
             assert info.description, f"{kind}.{info.name} says nothing about itself"
             assert html.escape(info.description) in form.editors[info.name].toolTip()
+
+
+def test_a_required_field_left_empty_is_told(make_form: Any) -> None:
+    class Needy(ForwardModel):
+        """Needs a mask."""
+
+        title: ClassVar[str] = "Needy"
+        kind: Literal["needy"] = "needy"
+        mask: ArrayRef
+
+    with pytest.raises(RecipeError, match="choose a layer or a file"):
+        make_form(Needy).value()
 
 
 def other_value(info: FieldInfo) -> Any:

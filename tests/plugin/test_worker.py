@@ -19,6 +19,7 @@ from napari_dps.plugin.messages import (
     Finished,
     Partial,
     Request,
+    Stop,
     Update,
     answer,
 )
@@ -57,7 +58,7 @@ def ask(computer: Computer, request: Request, cancelled: Any = never) -> list[An
 
 
 def test_answer_ends_with_the_result() -> None:
-    messages = list(answer(request(), never, fake_run.FakeRun))
+    messages = list(answer(request(), Stop(), fake_run.FakeRun))
     assert isinstance(messages[0], Estimate)
     assert messages[0].devices
     assert isinstance(messages[-1], Finished)
@@ -69,13 +70,16 @@ def test_answer_ends_with_the_result() -> None:
 
 
 def test_an_estimate_runs_nothing() -> None:
-    messages = list(answer(request(run=False), never, fake_run.FakeRun))
+    messages = list(answer(request(run=False), Stop(), fake_run.FakeRun))
     assert [type(m) for m in messages] == [Estimate]
 
 
 def test_stopping_keeps_what_is_finished() -> None:
-    calls = iter([False] * 5 + [True])
-    end = list(answer(request(), lambda: next(calls), fake_run.FakeRun))[-1]
+    stop, end = Stop(), None
+    for message in answer(request(fake_run.SLOW), stop, fake_run.FakeRun):
+        end = message
+        if isinstance(message, Partial):
+            stop.set()
     assert isinstance(end, Finished)
     assert end.cancelled
     assert len(end.result.samples) == 1
@@ -83,7 +87,9 @@ def test_stopping_keeps_what_is_finished() -> None:
 
 
 def test_stopping_at_once_gives_nothing() -> None:
-    end = list(answer(request(), lambda: True, fake_run.FakeRun))[-1]
+    stop = Stop()
+    stop.set()
+    end = list(answer(request(), stop, fake_run.FakeRun))[-1]
     assert isinstance(end, Finished)
     assert end.cancelled
     assert end.result is None
@@ -98,7 +104,7 @@ def test_stopping_at_once_gives_nothing() -> None:
     ],
 )
 def test_errors_become_one_sentence(mode: int, error: type[DPSError], words: str) -> None:
-    end = list(answer(request(mode), never, fake_run.FakeRun))[-1]
+    end = list(answer(request(mode), Stop(), fake_run.FakeRun))[-1]
     assert isinstance(end, Failed)
     assert isinstance(end.error(), error)
     assert words in str(end.error())
@@ -114,7 +120,7 @@ def test_pictures_come_at_most_five_times_a_second(monkeypatch: pytest.MonkeyPat
         return now[0]
 
     monkeypatch.setattr("napari_dps.plugin.messages.time.monotonic", tick)
-    messages = list(answer(request(samples=50), never, fake_run.FakeRun))
+    messages = list(answer(request(samples=50), Stop(), fake_run.FakeRun))
     pictures = [m for m in messages if isinstance(m, Update) and m.preview is not None]
     assert 2 <= len(pictures) <= now[0] / 0.2 + 1
 

@@ -104,12 +104,13 @@ def _register(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     from napari_dps.uncertainty.registration import register
 
-    if mean.shape != truth.shape:
+    if mean.ndim != 2 or mean.shape != truth.shape:
         raise InputError(
-            f"the result has shape {mean.shape}, but the truth has {truth.shape}: "
-            "compare images of one shape"
+            f"--register takes two 2D images of one shape; the result has {mean.shape}, the truth "
+            f"{truth.shape}"
         )
-    if samples is None or len(samples) == 0:
-        return np.asarray(register(mean, truth)), None
-    moved = np.stack([register(sample, truth) for sample in samples])
-    return moved.mean(axis=0), moved
+    moved = np.asarray(register(mean, truth))
+    if samples is None:
+        return moved, None
+    # To the moved mean, not to the truth: a sample must not gain by looking at the truth itself.
+    return moved, np.stack([register(sample, moved) for sample in samples])

@@ -59,7 +59,9 @@ class StationaryCovariance:
     def _filter(self, v: Tensor, transfer: Tensor | float) -> Tensor:
         if not isinstance(transfer, Tensor):
             return transfer * v
-        return torch.fft.ifftn(torch.fft.fftn(v, dim=self._axes) * transfer, dim=self._axes).real
+        spectrum = torch.fft.fftn(v, dim=self._axes) * transfer
+        filtered: Tensor = torch.fft.ifftn(spectrum, dim=self._axes).real
+        return filtered
 
     def __call__(self, v: Tensor) -> Tensor:
         """Return C v."""

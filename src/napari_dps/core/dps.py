@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -52,7 +53,7 @@ class DPSSampler(Sampler):
         # The authors start from unit noise in VP coordinates: x_vp = n, x = n / sqrt(abar).
         x = streams.normal(shape) * math.sqrt(1 + sigmas[0] ** 2)
         total = len(sigmas) - 1
-        for i, (sigma, lower) in enumerate(zip(sigmas, sigmas[1:], strict=False)):
+        for i, (sigma, lower) in enumerate(pairwise(sigmas)):
             x0, vjp = problem.linearize(x, sigma)
             inside = None
             if self.clip:

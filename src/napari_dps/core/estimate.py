@@ -104,7 +104,9 @@ def gaussian_field_estimate(
     axes = tuple(range(2, y.ndim))
 
     def field(v: Tensor, power: float = 1.0) -> Tensor:
-        return torch.fft.ifftn(torch.fft.fftn(v, dim=axes) * spectrum**power, dim=axes).real
+        modes = torch.fft.fftn(v, dim=axes) * spectrum**power
+        filtered: Tensor = torch.fft.ifftn(modes, dim=axes).real
+        return filtered
 
     def solve(s2: Tensor, rhs: Tensor) -> Tensor:
         def matvec(p: Tensor) -> tuple[Tensor, Tensor]:

@@ -96,7 +96,8 @@ class PoissonLikelihood(Likelihood):
     def score(self, y: Tensor, z: Tensor) -> Tensor:
         """Return y / z - 1, continued linearly below Z_MIN."""
         safe = z.clamp_min(Z_MIN)
-        return y / safe * (1 - (z - safe) / safe) - 1
+        slope: Tensor = y / safe * (1 - (z - safe) / safe) - 1
+        return slope
 
     def variance(self, z: Tensor) -> Tensor:
         """Return z, at least Z_MIN."""

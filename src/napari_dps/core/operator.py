@@ -7,6 +7,7 @@ affine map from prior units to the object (:class:`MappedOperator`).
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -82,7 +83,8 @@ class Operator:
             return torch.autograd.grad(z, leaf, grad_outputs=v, retain_graph=True)[0]
 
         def jvp(v: Tensor) -> Tensor:
-            return torch.func.jvp(lambda q: self(q), (x.detach(),), (v,))[1]
+            product: Tensor = torch.func.jvp(lambda q: self(q), (x.detach(),), (v,))[1]
+            return product
 
         return z.detach(), jvp, vjp
 
@@ -98,7 +100,8 @@ class Operator:
 
     def crop(self, x: Tensor) -> Tensor:
         """Return the part of an object (B, C, *spatial) that the image shows."""
-        return x[(..., *self.field)]
+        index: tuple[Any, ...] = (..., *self.field)
+        return x[index]
 
 
 def mirror_pad(image: Tensor, pad: list[int]) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 
 def ddpm_timesteps(steps: int, total: int = 1000) -> list[int]:
@@ -67,5 +68,5 @@ def informed_sigma(
 
 def check_descending(sigmas: Sequence[float]) -> None:
     """Refuse a ladder that does not fall to zero."""
-    if sigmas[-1] != 0 or any(a <= b for a, b in zip(sigmas, sigmas[1:], strict=False)):
+    if sigmas[-1] != 0 or any(a <= b for a, b in pairwise(sigmas)):
         raise ValueError("a ladder must fall strictly and end in 0")

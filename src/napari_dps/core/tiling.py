@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -115,7 +116,7 @@ class TiledPrior(Prior):
         """Return the blended denoised image."""
         out = torch.zeros_like(x)
         for tile in self.tiles(tuple(x.shape[2:]), sigma):
-            index = (..., *tile.part)
+            index: tuple[Any, ...] = (..., *tile.part)
             out[index] += self.prior(x[index], sigma) * tile.weight.to(x)
         return out
 
@@ -130,7 +131,7 @@ class TiledPrior(Prior):
         def vjp(v: Tensor) -> Tensor:
             out = torch.zeros_like(x)
             for tile in tiles:
-                index = (..., *tile.part)
+                index: tuple[Any, ...] = (..., *tile.part)
                 _, local = self.prior.linearize(x[index], sigma)
                 out[index] += local(v[index] * tile.weight.to(x))
             return out

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import scipy.fft
 import torch
@@ -49,12 +51,14 @@ class Convolution(LinearOperator):
     def transpose(self, v: Tensor) -> Tensor:
         """Return A^T v."""
         wide = v.new_zeros((*v.shape[:2], *self._full))
-        wide[(..., *self.field)] = v
+        index: tuple[Any, ...] = (..., *self.field)
+        wide[index] = v
         return self._filter(wide, self.transfer.conj())
 
     def _filter(self, x: Tensor, transfer: Tensor) -> Tensor:
         spectrum = torch.fft.rfftn(x, dim=self._axes) * transfer
-        return torch.fft.irfftn(spectrum, s=self._full, dim=self._axes)
+        filtered: Tensor = torch.fft.irfftn(spectrum, s=self._full, dim=self._axes)
+        return filtered
 
 
 def padded(

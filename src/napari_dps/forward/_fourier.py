@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -63,8 +65,11 @@ class FourierMagnitude(Operator):
         if self.support is not None:
             x = torch.where(self.support, x, torch.zeros_like(x))
         wide = x.new_zeros((*x.shape[:2], *self.y_shape[1:]))
-        wide[(..., *self._inside)] = x
-        field = torch.fft.fftn(torch.fft.ifftshift(wide, self._axes), dim=self._axes, norm="ortho")
+        index: tuple[Any, ...] = (..., *self._inside)
+        wide[index] = x
+        field: Tensor = torch.fft.fftn(
+            torch.fft.ifftshift(wide, self._axes), dim=self._axes, norm="ortho"
+        )
         return torch.fft.fftshift(field, self._axes) if self.centred else field
 
     def back(self, field: Tensor) -> Tensor:
@@ -74,7 +79,8 @@ class FourierMagnitude(Operator):
         wide = torch.fft.fftshift(
             torch.fft.ifftn(field, dim=self._axes, norm="ortho"), self._axes
         ).real
-        x = wide[(..., *self._inside)]
+        index: tuple[Any, ...] = (..., *self._inside)
+        x = wide[index]
         return x if self.support is None else torch.where(self.support, x, torch.zeros_like(x))
 
     def __call__(self, x: Tensor, theta: object = None) -> Tensor:
@@ -105,4 +111,6 @@ class FourierMagnitude(Operator):
     ) -> Estimate:
         """Return the best of many restarts of alternating projections, by misfit."""
         magnitude = y.clamp_min(0).sqrt() if self.intensity else y.clamp_min(0)
-        return phase_by_projections(self.far_field, self.back, magnitude, valid, streams, self.x_shape)
+        return phase_by_projections(
+            self.far_field, self.back, magnitude, valid, streams, self.x_shape
+        )

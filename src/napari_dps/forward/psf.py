@@ -42,7 +42,7 @@ class PSF(ForwardModel):
         raw = np.squeeze(np.asarray(self.psf.load(), dtype=np.float64))
         if raw.ndim != 2:
             raise InputError(
-                f"the PSF has shape {raw.shape}; it must be 2D: give one plane, e.g. the one in focus"
+                f"the PSF has shape {raw.shape}; it must be 2D: give one plane, the one in focus"
             )
         if not np.isfinite(raw).all():
             raise InputError("the PSF has NaN or infinite values; replace them before use")
@@ -73,10 +73,12 @@ def centred(psf: np.ndarray, keep: float) -> np.ndarray:
     """
     core = np.where(psf > psf.max() / 2, psf, 0)
     rows, cols = np.indices(psf.shape)
-    centre = [int(round(float((axis * core).sum() / core.sum()))) for axis in (rows, cols)]
+    centre = [round(float((axis * core).sum() / core.sum())) for axis in (rows, cols)]
     reach = [max(c, n - 1 - c) for c, n in zip(centre, psf.shape, strict=True)]
     out = np.zeros([2 * r + 1 for r in reach])
-    out[tuple(slice(r - c, r - c + n) for r, c, n in zip(reach, centre, psf.shape, strict=True))] = psf
+    out[
+        tuple(slice(r - c, r - c + n) for r, c, n in zip(reach, centre, psf.shape, strict=True))
+    ] = psf
     total = out.sum()
     # Shrink all sides together until the light that is left would fall below ``keep``.
     low, high = 0, max(reach)
@@ -85,4 +87,4 @@ def centred(psf: np.ndarray, keep: float) -> np.ndarray:
         part = out[tuple(slice(max(r - middle, 0), r + middle + 1) for r in reach)]
         low, high = (low, middle) if part.sum() >= keep * total else (middle + 1, high)
     out = out[tuple(slice(max(r - high, 0), r + high + 1) for r in reach)]
-    return out / out.sum()
+    return np.asarray(out / out.sum())

@@ -99,7 +99,9 @@ def _background(patches: Patches, line: Line) -> float:
     return (patches.dark - offset) / gain
 
 
-def _share(total: float, seen: float, error: float) -> tuple[float, float, float, float]:
+def _share(
+    total: float, seen: float, error: float, most: float
+) -> tuple[float, float, float, float]:
     """Split the variance at the dark level into light and read noise.
 
     Parameters
@@ -108,6 +110,8 @@ def _share(total: float, seen: float, error: float) -> tuple[float, float, float
         Variance at the dark level in electrons squared: light + read_noise^2.
     seen, error : float
         Light there as the skewness tells it, and its standard deviation, in electrons.
+    most : float
+        Largest light that can be there, in electrons.
 
     Returns
     -------
@@ -116,7 +120,7 @@ def _share(total: float, seen: float, error: float) -> tuple[float, float, float
     """
     if total <= 0:
         return 0.0, 0.0, 0.0, 0.0
-    light = (np.arange(400) + 0.5) / 400 * total
+    light = (np.arange(400) + 0.5) / 400 * min(total, max(most, 1e-3 * total))
     log = -0.5 * ((light - seen) / max(error, 1e-3 * total)) ** 2
     weight = np.exp(log - log.max())
     weight /= weight.sum()
@@ -273,7 +277,10 @@ def estimate(image: NDArray[np.generic], known: Known) -> Camera:
     offset, read = known.offset, known.read_noise
     offset_error = read_error = 0.0
     if offset is None and read is None:
-        light, light_error, read, read_error = _share(total, light, SKEWED * float(np.std(lights)))
+        # An image without negative values comes from a camera without negative offset.
+        most = patches.dark / gain if np.nanmin(stack) >= 0 else np.inf
+        seen_error = SKEWED * float(np.std(lights))
+        light, light_error, read, read_error = _share(total, light, seen_error, most)
         offset = patches.dark - gain * light
         offset_error = gain * light_error
         if read > 0:

@@ -43,11 +43,11 @@ def count_warnings(image: NDArray[np.generic], gain: float) -> list[str]:
         found.append(
             f"the image's values are not whole numbers, so they are probably no counts; {_ASSUMES}"
         )
-    if (
-        step > 0
-        and not np.isclose(step, gain, rtol=1e-3)
-        and (step > 1 or (step == 1 and whole_levels_missing(values)))
-    ):
+    # A camera with that gain leaves such gaps by itself.
+    gaps = (step > 1 and not np.isclose(step, gain, rtol=1e-3)) or (
+        step == 1 and gain <= 1 and whole_levels_missing(values)
+    )
+    if gaps:
         found.append(
             "the image's histogram has regular gaps, so its contrast was probably stretched; "
             f"{_ASSUMES}"

@@ -212,8 +212,8 @@ def make_editor(info: FieldInfo, array_editor: Callable[[str], QWidget]) -> Any:
     elif info.annotation == "array":
         editor = array_editor(info.name)
     elif info.annotation is str:
-        named = info.name in ("path", "folder", "file", "spectrum")
-        editor = TextEditor("" if not named else "folder" if info.name == "folder" else "file")
+        named = info.name in ("path", "file", "spectrum")
+        editor = TextEditor("folder" if info.unit == "folder" else "file" if named else "")
     else:
         editor = JsonEditor(info.name)
     if info.auto:

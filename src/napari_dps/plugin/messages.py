@@ -6,9 +6,10 @@ none of its business.
 
 from __future__ import annotations
 
+import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -138,22 +139,49 @@ class _Pace:
         return True
 
 
-def answer(
-    request: Request, stopped: Callable[[], bool], make_run: Any = None
-) -> Iterator[Message]:
+class Stop:
+    """The wish to stop, which may be uttered from any thread."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._run: Any = None
+
+    def set(self) -> None:
+        """Stop: before the next network call where the run can, else after its step."""
+        self._event.set()
+        run = self._run
+        if run is not None:
+            run.cancel()
+
+    def clear(self) -> None:
+        """Take it back, for the next request."""
+        self._event.clear()
+
+    def watch(self, run: Any) -> None:
+        """Name the run that is to be told."""
+        self._run = run
+        if self._event.is_set():
+            run.cancel()
+
+    def __call__(self) -> bool:
+        """Whether to stop."""
+        return self._event.is_set()
+
+
+def answer(request: Request, stop: Stop, make_run: Any = None) -> Iterator[Message]:
     """Answer a request; the last message is `Finished`, `Failed`, or an `Estimate` asked for.
 
     Parameters
     ----------
     request : Request
         What to do.
-    stopped : callable
-        Asked between steps whether to stop; samples finished by then are kept.
+    stop : Stop
+        Whether to stop; samples finished by then are kept.
     make_run : callable, optional
         Makes the run; `napari_dps.api.Run` by default.
     """
     try:
-        yield from _answer(request, stopped, make_run)
+        yield from _answer(request, stop, make_run)
     except DPSError as error:
         yield Failed(request.number, type(error).__name__, str(error))
     except Exception as error:  # told to the user in one sentence, and in full to the log
@@ -172,7 +200,7 @@ def _unforeseen(error: Exception) -> tuple[str, str]:
     )
 
 
-def _answer(request: Request, stopped: Callable[[], bool], make_run: Any) -> Iterator[Message]:
+def _answer(request: Request, stop: Stop, make_run: Any) -> Iterator[Message]:
     from napari_dps.device import available_devices
 
     if make_run is None:
@@ -195,16 +223,16 @@ def _answer(request: Request, stopped: Callable[[], bool], make_run: Any) -> Ite
         return
 
     updates, previews = _Pace(UPDATE_EVERY), _Pace(PREVIEW_EVERY)
-    finished, cancelled = 0, False
-    steps = iter(run)
-    for step in steps:
+    finished = 0
+    stop.watch(run)
+    for step in run:
         # A batch of samples is finished: hand it over at once, so that it survives whatever
         # happens to this process. The last one travels with `Finished`.
         if finished < step.samples_done < step.samples:
             yield Partial(number, run.result())
         finished = step.samples_done
         if updates.due():
-            picture = step.stage == "sample" and previews.due()
+            picture = step.preview() if step.stage == "sample" and previews.due() else None
             yield Update(
                 number,
                 step.stage,
@@ -214,14 +242,13 @@ def _answer(request: Request, stopped: Callable[[], bool], make_run: Any) -> Ite
                 int(step.samples_done),
                 int(step.samples),
                 step.misfit,
-                np.asarray(step.preview(), dtype=np.float32) if picture else None,
+                None if picture is None else np.asarray(picture, dtype=np.float32),
             )
-        if stopped():
-            cancelled = True
+        if stop():
             break
-    if cancelled:
-        close = getattr(steps, "close", None)
-        if close is not None:
-            close()
+    cancelled = stop()
     result = run.result() if finished or not cancelled else None
+    if result is not None:
+        # Computed and kept here, since the window must not wait for it.
+        _ = result.mean, result.std
     yield Finished(number, result, cancelled, tuple(run.warnings))

@@ -29,6 +29,7 @@ from napari_dps.plugin.messages import (
     Message,
     Partial,
     Request,
+    Stop,
     answer,
 )
 
@@ -83,7 +84,7 @@ def serve(make_run: Any = None) -> None:
     out.write(_HELLO)
     out.flush()
     requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
-    stop = threading.Event()
+    stop = Stop()
 
     def listen() -> None:
         stream = sys.stdin.buffer
@@ -101,7 +102,7 @@ def serve(make_run: Any = None) -> None:
     threading.Thread(target=listen, daemon=True).start()
     while True:
         request = requests.get()
-        for message in answer(request, stop.is_set, make_run):
+        for message in answer(request, stop, make_run):
             _write(out, message)
 
 

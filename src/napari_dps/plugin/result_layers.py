@@ -152,8 +152,9 @@ def _own_transform(result: Any, frame: Frame) -> dict[str, Any]:
         factor = to_micrometer(str(units[i]))
         if result.units[i] == "micrometer" and factor is not None:
             scale[i], translate[i] = scale[i] / factor, translate[i] / factor
-        elif result.units[i] == "micrometer":
-            scale[i], translate[i] = 1.0, 0.0
+        elif result.units[i] != str(units[i]):
+            # Lengths of another space: shown with the source's pitch, which claims nothing.
+            scale[i], translate[i] = frame.transform["scale"][i], 0.0
     return {
         "scale": scale,
         "translate": translate,

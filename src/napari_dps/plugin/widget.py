@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image as ImageLayer
 from napari.utils.notifications import show_error, show_info, show_warning
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import (
     QFileDialog,
     QFrame,
@@ -51,6 +51,7 @@ class ReconstructWidget(QWidget):
 
     def __init__(self, napari_viewer: Viewer, command: tuple[str, ...] | None = None) -> None:
         super().__init__()
+        self._docked = False
         self.setObjectName("napari_dps_reconstruct")
         self._viewer = napari_viewer
         self.computation = Computation(command, parent=self)
@@ -349,18 +350,30 @@ class ReconstructWidget(QWidget):
         except OSError as error:
             show_error(f"The file cannot be written: {error.strerror or error}")
 
+    def event(self, event: Any) -> bool:
+        """Stop when napari throws the dock away, which takes the widget out without closing it."""
+        if event.type() == QEvent.Type.ParentChange:
+            docked = self.parent() is not None
+            if self._docked and not docked:
+                self._stop()
+            self._docked = docked
+        return bool(super().event(event))
+
     def closeEvent(self, event: Any) -> None:
         """Stop whatever is under way."""
         self.shut_down()
         super().closeEvent(event)
 
-    def shut_down(self) -> None:
-        """Stop whatever is under way and let go of the viewer."""
+    def _stop(self) -> None:
         self.computation.close()
-        self.input.disconnect_viewer()
         # The viewer may be closing itself, with its layers gone already.
         with contextlib.suppress(RuntimeError):
             self._running_changed(False)
+
+    def shut_down(self) -> None:
+        """Stop whatever is under way and let go of the viewer."""
+        self._stop()
+        self.input.disconnect_viewer()
 
 
 def _sentence(error: DPSError) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -99,9 +100,9 @@ class Computation(QObject):
         self._cancelled = threading.Event()
         self._running = False
         self._partial: Any = None
-        # A half-destroyed QObject must not be touched, but this list may.
-        self._closing = closing = [self._computer]
-        self.destroyed.connect(lambda *_: closing[0].close())
+        # Not Qt's `destroyed`: it would hand a half-destroyed object to Python.
+        self._closing = [self._computer]
+        weakref.finalize(self, _close_last, self._closing)
 
     def _new_computer(self) -> Computer:
         return Computer() if self._command is None else Computer(self._command)
@@ -171,6 +172,7 @@ class Computation(QObject):
         worker.yielded.connect(self._receive)
         # Bound methods of a QObject run in its thread under every Qt binding; lambdas do not.
         worker.errored.connect(self._errored)
+        worker.aborted.connect(self._aborted)
         worker.finished.connect(self._ended)
         self._running = run
         if run:
@@ -193,6 +195,14 @@ class Computation(QObject):
         if self._worker is not None:
             self.failed.emit(str(error), self._partial)
 
+    def _aborted(self) -> None:
+        """Give way when napari stops the worker, as it does when its window closes."""
+        if self._worker is not None:
+            was = self._running
+            self.close()
+            if was:
+                self.running_changed.emit(False)
+
     def _ended(self) -> None:
         if self._worker is None:
             return  # closed meanwhile
@@ -200,6 +210,10 @@ class Computation(QObject):
         was, self._running = self._running, False
         if was:
             self.running_changed.emit(False)
+
+
+def _close_last(computers: list[Computer]) -> None:
+    computers[0].close()
 
 
 def _napari_dps_reconstruction(

@@ -210,7 +210,9 @@ def load_prior(
     )
 
 
-def save_prior(folder: str | Path, network: "DenoiserNetwork", info: PriorInfo) -> Path:
+def save_prior(
+    folder: str | Path, network: "DenoiserNetwork", info: PriorInfo, credits_text: str = ""
+) -> Path:
     """Write a prior folder with fp16 weights, replacing an older one in one move.
 
     Parameters
@@ -221,6 +223,8 @@ def save_prior(folder: str | Path, network: "DenoiserNetwork", info: PriorInfo) 
         What to save; its arguments override ``info.network``.
     info : PriorInfo
         The rest of config.json.
+    credits_text : str
+        Markdown for the model card: whose images the prior was trained on.
 
     Raises
     ------
@@ -249,7 +253,7 @@ def save_prior(folder: str | Path, network: "DenoiserNetwork", info: PriorInfo) 
         save_file(state, fresh / WEIGHTS, metadata={"format": "pt"})
         text = json.dumps(info.model_dump(mode="json"), indent=2) + "\n"
         (fresh / CONFIG).write_text(text, encoding="utf-8")
-        (fresh / CARD).write_text(model_card(info, state), encoding="utf-8")
+        (fresh / CARD).write_text(model_card(info, state, credits_text), encoding="utf-8")
         for path in fresh.iterdir():
             path.chmod(0o644)
         fresh.chmod(0o755)
@@ -262,7 +266,7 @@ def save_prior(folder: str | Path, network: "DenoiserNetwork", info: PriorInfo) 
     return folder
 
 
-def model_card(info: PriorInfo, state: "dict[str, torch.Tensor]") -> str:
+def model_card(info: PriorInfo, state: "dict[str, torch.Tensor]", credits_text: str = "") -> str:
     """Return the model card: what the prior is, was trained on, and must not be used for."""
     count = sum(value.numel() for value in state.values()) / 1e6
     training = info.training
@@ -281,6 +285,7 @@ def model_card(info: PriorInfo, state: "dict[str, torch.Tensor]") -> str:
         "",
         *(f"- {key}: {value}" for key, value in training.items()),
         "",
+        *(["## Images", "", credits_text.strip(), ""] if credits_text.strip() else []),
         "## Use with care",
         "",
         "What a prior never saw it replaces by what it knows. Check the residual report, compare",

@@ -20,6 +20,8 @@ class GaussianPrior(Prior):
         Variance S per mode of the orthonormal DFT, fftfreq order.
     """
 
+    spectrum: Tensor
+
     def __init__(self, mean: float, spectrum: Tensor) -> None:
         super().__init__()
         self.mean = float(mean)
@@ -35,7 +37,8 @@ class GaussianPrior(Prior):
         axes = tuple(range(2, v.ndim))
         level = per_sample(sigma, v) if isinstance(sigma, Tensor) else sigma
         transfer = spectrum / (spectrum + level**2)
-        return torch.fft.ifftn(torch.fft.fftn(v, dim=axes) * transfer, dim=axes).real
+        filtered: Tensor = torch.fft.ifftn(torch.fft.fftn(v, dim=axes) * transfer, dim=axes).real
+        return filtered
 
     def _check(self, x: Tensor) -> None:
         if tuple(x.shape[2:]) != tuple(self.spectrum.shape):

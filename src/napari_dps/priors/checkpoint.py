@@ -25,6 +25,8 @@ class Checkpoint(PriorSource):
         """Load the weights."""
         if not self.path.strip():
             raise PriorError("the checkpoint prior has no path; name the folder of a trained prior")
+        import torch
+
         from napari_dps.priors._folder import load_prior
 
-        return load_prior(self.path, grid.device, grid.dtype)
+        return load_prior(self.path, grid.device, getattr(torch, grid.dtype))

@@ -20,6 +20,8 @@ class Fluorescence(PriorSource):
 
     def bind(self, grid: Grid) -> "Prior":
         """Load the weights."""
+        import torch
+
         from napari_dps.priors._folder import load_prior
 
-        return load_prior(FOLDER, grid.device, grid.dtype)
+        return load_prior(FOLDER, grid.device, getattr(torch, grid.dtype))

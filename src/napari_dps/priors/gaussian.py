@@ -23,9 +23,7 @@ class Gaussian(PriorSource):
     """Mean, in prior units ([-1, 1] spans the object map)."""
     std: float = Field(0.5, gt=0, le=100)
     """Standard deviation of a pixel, in prior units."""
-    correlation_length: float = Field(
-        2.0, gt=0, le=10_000, json_schema_extra={"unit": "px"}
-    )
+    correlation_length: float = Field(2.0, gt=0, le=10_000, json_schema_extra={"unit": "px"})
     """Correlation length L of the power spectrum (1 + (2 pi L |k|)^2)^(-p)."""
     exponent: float = Field(1.5, gt=0, le=10)
     """Exponent p of the power spectrum."""
@@ -63,7 +61,9 @@ class Gaussian(PriorSource):
                 )
             values = torch.as_tensor(array, dtype=torch.float64)
             if not bool(torch.isfinite(values).all()) or bool((values < 0).any()):
-                raise PriorError("the spectrum has negative or non-finite values; variances are >= 0")
+                raise PriorError(
+                    "the spectrum has negative or non-finite values; variances are >= 0"
+                )
             if not bool((values > 0).any()):
                 raise PriorError("the spectrum is zero everywhere; give the variance of each mode")
         return GaussianPrior(self.mean, values.to(dtype).to(grid.device))

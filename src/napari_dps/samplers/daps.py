@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class DAPS(SamplerChoice):
-    """Decoupled annealing: one forward pass a level, any operator. The default for phase problems."""
+    """Decoupled annealing: one forward pass a level, any operator; the default for phase."""
 
     kind: Literal["daps"] = "daps"
     title: ClassVar[str] = "Decoupled annealing (DAPS)"

@@ -38,4 +38,3 @@ class DPS(SamplerChoice):
         from napari_dps.core.dps import DPSSampler
 
         return DPSSampler(self.steps, self.scale, exact=self.likelihood == "exact", clip=self.clip)
-

@@ -73,7 +73,15 @@ def run(
 
 
 @app.command
-def export(run_folder: Path, folder: Path, /, *, name: str = "prior", licence: str = "") -> None:
+def export(
+    run_folder: Path,
+    folder: Path,
+    /,
+    *,
+    name: str = "prior",
+    licence: str = "",
+    credits_file: Annotated[Path | None, Parameter(name="--credits")] = None,
+) -> None:
     """Write a prior folder from a run's newest checkpoint, while it runs or after.
 
     Parameters
@@ -86,10 +94,13 @@ def export(run_folder: Path, folder: Path, /, *, name: str = "prior", licence: s
         Name in the model card.
     licence
         Licence of the weights, for the model card.
+    credits_file
+        Text file that says whose images were used, for the model card.
     """
     from .train import export as write
 
-    print(f"prior: {write(run_folder, folder, name, licence)}")
+    text = credits_file.read_text(encoding="utf-8") if credits_file else ""
+    print(f"prior: {write(run_folder, folder, name, licence, text)}")
 
 
 def _show(line: dict[str, Any]) -> None:

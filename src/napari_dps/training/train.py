@@ -165,7 +165,13 @@ def read_checkpoint(out: Path) -> dict[str, Any]:
     return state
 
 
-def export(out: str | Path, folder: str | Path, name: str = "prior", licence: str = "") -> Path:
+def export(
+    out: str | Path,
+    folder: str | Path,
+    name: str = "prior",
+    licence: str = "",
+    credits_text: str = "",
+) -> Path:
     """Write a prior folder from the newest checkpoint of a run (its averaged weights).
 
     Parameters
@@ -174,8 +180,8 @@ def export(out: str | Path, folder: str | Path, name: str = "prior", licence: st
         Folder of the run.
     folder : path
         Prior folder to write; an older prior there is replaced in one move.
-    name, licence : str
-        What the model card says.
+    name, licence, credits_text : str
+        What the model card says: its name, the weights' licence, whose images were used.
     """
     state = read_checkpoint(Path(out))
     facts = state["facts"]
@@ -199,7 +205,7 @@ def export(out: str | Path, folder: str | Path, name: str = "prior", licence: st
         licence=licence,
         training=training,
     )
-    return save_prior(folder, network, info)
+    return save_prior(folder, network, info, credits_text)
 
 
 def train(

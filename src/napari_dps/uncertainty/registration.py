@@ -8,9 +8,7 @@ from numpy.typing import NDArray
 __all__ = ["register", "register_all"]
 
 
-def register(
-    image: NDArray[np.floating], reference: NDArray[np.floating]
-) -> NDArray[np.floating]:
+def register(image: NDArray[np.floating], reference: NDArray[np.floating]) -> NDArray[np.floating]:
     """Return ``image``, turned by 180 degrees and shifted as fits ``reference`` best.
 
     Parameters
@@ -25,9 +23,7 @@ def register(
     target = np.fft.fft2(reference - reference.mean())
     best: tuple[float, NDArray[np.floating]] | None = None
     for candidate in (image, image[::-1, ::-1]):
-        correlation = np.fft.ifft2(
-            target * np.fft.fft2(candidate - candidate.mean()).conj()
-        ).real
+        correlation = np.fft.ifft2(target * np.fft.fft2(candidate - candidate.mean()).conj()).real
         peak = np.unravel_index(int(correlation.argmax()), correlation.shape)
         value = float(correlation[peak])
         if best is None or value > best[0] + 1e-9 * abs(best[0]):

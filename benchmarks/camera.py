@@ -1,0 +1,188 @@
+"""How well one image tells of its camera: simulated truth, and real pairs.
+
+Simulated: clean images (of a folder, or drawn here) seen by cameras of many gains, offsets and
+read noises; the estimate against the truth. Pairs: files NAME_noisy.png beside NAME_clean.png; the
+estimated variance against the variance of noisy minus clean, brightness by brightness.
+
+Run ``python benchmarks/camera.py [--clean FOLDER] [--pairs FOLDER --match fmd_] [--json]``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+from skimage.io import imread
+
+from napari_dps.errors import InputError
+from napari_dps.noise.poisson_gaussian import PoissonGaussian
+
+IMAGES = (".png", ".tif", ".tiff")
+
+
+def drawn() -> dict[str, np.ndarray]:
+    """Return objects from 0 to about 1: a ramp, beads, and cells."""
+    rng = np.random.default_rng(5)
+    seeds = np.zeros((256, 256))
+    seeds[rng.integers(0, 256, 120), rng.integers(0, 256, 120)] = 1
+    beads, cells = gaussian_filter(seeds, 2), np.tanh(400 * gaussian_filter(seeds, 7))
+    ramp = np.broadcast_to(np.linspace(0.05, 0.95, 256), (256, 256))
+    return {"ramp": ramp, "beads": beads / beads.max(), "cells": cells / cells.max()}
+
+
+def objects(folder: Path | None) -> dict[str, np.ndarray]:
+    """Return the drawn objects and the images of a folder, slightly blurred to free of noise."""
+    found = drawn()
+    for path in sorted(folder.rglob("*")) if folder else []:
+        if path.suffix.lower() not in IMAGES:
+            continue
+        image = np.asarray(imread(path), dtype=np.float64)
+        if image.ndim != 2 or min(image.shape) < 128:
+            continue
+        image = gaussian_filter(image[:512, :512], 1)
+        low, high = np.quantile(image, [0.001, 0.998])
+        if high > low:
+            found[path.name] = np.clip((image - low) / (high - low), 0, 1.5)
+    return found
+
+
+def variance(noise: PoissonGaussian, mean: np.ndarray) -> np.ndarray:
+    """Return the variance in ADU that a resolved noise gives to means in ADU."""
+    gain, offset = noise.camera()
+    return gain * (mean - offset) + gain**2 * float(noise.read_noise) ** 2
+
+
+def simulated(folder: Path | None, repeats: int) -> list[dict[str, Any]]:
+    """Return one row per simulated image: truth, estimate, worst error of the variance."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for _ in range(repeats):
+        for name, shape in objects(folder).items():
+            gain, peak = (float(np.exp(rng.uniform(*np.log(r)))) for r in ((0.3, 5), (20, 2000)))
+            offset, read = float(rng.choice([20, 100, 200])), float(rng.uniform(1, 5))
+            ground = float(rng.choice([0, 0.5, 3, 20]))
+            electrons = ground + peak * shape
+            adu = gain * (rng.poisson(electrons) + read * rng.standard_normal(shape.shape))
+            image = np.clip(np.round(adu + offset), 0, 65535).astype(np.uint16)
+            # Rounding to whole grey values adds a twelfth to the variance, as read noise does.
+            read = float(np.sqrt(read**2 + 1 / (12 * gain**2)))
+            row: dict[str, Any] = {
+                "name": name, "gain": gain, "offset": offset, "read_noise": read, "peak": peak,
+                "ground": ground,
+            }  # fmt: skip
+            report: dict[str, Any] = {}
+            try:
+                found = PoissonGaussian().resolve(image[None], report)
+            except InputError as error:
+                rows.append({**row, "refused": str(error)})
+                continue
+            levels = np.quantile(electrons, [0.05, 0.5, 0.95, 0.99])
+            ours = variance(found, gain * levels + offset)
+            ratio = ours / (gain**2 * (levels + read**2))
+            keys = ("gain", "offset", "read_noise")
+            row["estimate"] = {k: report[k] for n in keys for k in (n, f"{n}_error")}
+            row["variance_ratio"] = [float(r) for r in ratio]
+            rows.append(row)
+    return rows
+
+
+def pairs(folder: Path, match: str) -> list[dict[str, Any]]:
+    """Return one row per pair: the estimate, and (mean, measured, estimated variance)."""
+    rows = []
+    for noisy_path in sorted(folder.glob(f"{match}*_noisy.png")):
+        clean_path = noisy_path.with_name(noisy_path.name.replace("_noisy", "_clean"))
+        noisy, clean = imread(noisy_path), np.asarray(imread(clean_path), dtype=np.float64)
+        report: dict[str, Any] = {}
+        row: dict[str, Any] = {"name": noisy_path.name}
+        try:
+            found = PoissonGaussian().resolve(noisy[None], report)
+        except InputError as error:
+            rows.append({**row, "refused": str(error)})
+            continue
+        below = noisy < noisy.max()
+        edges = np.quantile(clean, np.linspace(0, 1, 9))
+        curve = []
+        for low, high in pairwise(edges):
+            inside = below & (clean >= low) & (clean <= high)
+            if inside.sum() < 100:
+                continue
+            mean = clean[inside].mean()
+            measured = float((noisy[inside] - clean[inside]).var())
+            curve.append([float(mean), measured, float(variance(found, mean))])
+        report.pop("levels")
+        rows.append({**row, "estimate": report, "curve": curve})
+    return rows
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the shares of simulated images that are within the goals."""
+    kept = [row for row in rows if "refused" not in row]
+
+    def column(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        error = np.array([row["estimate"][f"{name}_error"] for row in kept])
+        truth = np.array([row[name] for row in kept])
+        return np.array([row["estimate"][name] for row in kept]) - truth, error, truth
+
+    gain, gain_error, true_gain = column("gain")
+    read, read_error, true_read = column("read_noise")
+    offset, offset_error, _ = column("offset")
+    sure = read_error < 0.1 * true_read
+    worst = np.array([np.abs(np.array(row["variance_ratio"]) - 1).max() for row in kept])
+    return {
+        "images": len(rows),
+        "refused": len(rows) - len(kept),
+        "gain within 10 %": float(np.mean(np.abs(gain) < 0.1 * true_gain)),
+        "gain within 2 stated errors": float(np.mean(np.abs(gain) < 2 * gain_error)),
+        "read noise stated to 10 %": float(np.mean(sure)),
+        "of these within 20 %": float(np.mean(np.abs(read[sure]) < 0.2 * true_read[sure])),
+        "read noise within 2 stated errors": float(np.mean(np.abs(read) < 2 * read_error)),
+        "offset within 2 stated errors": float(np.mean(np.abs(offset) < 2 * offset_error)),
+        "worst variance error, median": float(np.median(worst)),
+        "worst variance error, 90th percentile": float(np.quantile(worst, 0.9)),
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clean", type=Path, help="folder of clean images")
+    parser.add_argument("--repeats", type=int, default=4, help="cameras per clean image")
+    parser.add_argument("--pairs", type=Path, help="folder with NAME_noisy.png, NAME_clean.png")
+    parser.add_argument("--match", default="", help="how the names of the pairs begin")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args()
+    rows = simulated(options.clean, options.repeats)
+    result = {
+        "summary": summary(rows),
+        "pairs": pairs(options.pairs, options.match) if options.pairs else [],
+        "simulated": rows,
+    }
+    if options.json:
+        json.dump(result, sys.stdout, indent=1)
+        print()
+        return
+    for key, value in result["summary"].items():
+        print(f"{key:40s} {value:.3g}")
+    for row in result["pairs"]:
+        if "refused" in row:
+            print(f"\n{row['name']}: refused, {row['refused']}")
+            continue
+        e = row["estimate"]
+        print(
+            f"\n{row['name']}: gain {e['gain']:.3g} ± {e['gain_error']:.2g}, offset "
+            f"{e['offset']:.4g} ± {e['offset_error']:.2g}, read noise {e['read_noise']:.2g} ± "
+            f"{e['read_noise_error']:.2g}, correlation {e['correlation']}"
+        )
+        print(f"{'mean':>10s}{'measured':>12s}{'estimated':>12s}{'ratio':>8s}  variance")
+        for mean, measured, ours in row["curve"]:
+            print(f"{mean:10.1f}{measured:12.1f}{ours:12.1f}{ours / measured:8.2f}")
+
+
+if __name__ == "__main__":
+    main()
