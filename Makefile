@@ -15,7 +15,9 @@ RECIPE_OF_INSTALL := pyproject.toml constraints.txt
 DEMO_ARGS ?=
 NAPARI_ARGS ?=
 PYTEST_ARGS ?=
-TRAIN_ARGS ?=
+TRAIN_ARGS ?= --minutes 180
+TRAIN_IMAGES ?=
+TRAIN_OUT ?= runs/fluorescence
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -27,7 +29,7 @@ help:
 	@echo "make test     run the tests"
 	@echo "make napari   open napari with the dock widget on a sample"
 	@echo "make lint     ruff and mypy         make format   let ruff rewrite"
-	@echo "make train    train the shipped prior again (hours)"
+	@echo "make train    train a prior like the shipped one (TRAIN_IMAGES=folder; hours)"
 	@echo "make bench    print the figures of the README"
 	@echo "make clean    remove the environment, builds and caches"
 
@@ -87,8 +89,10 @@ format: $(STAMPS)/lint
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+# Named images (files or folders) join the synthetic ones; a run that was stopped goes on.
 train: $(STAMPS)/package
-	$(BIN)/napari-dps train $(TRAIN_ARGS)
+	$(PY) -m napari_dps.training $(TRAIN_IMAGES) -o $(TRAIN_OUT) $(TRAIN_ARGS) \
+		$(if $(wildcard $(TRAIN_OUT)/checkpoint.pt),--resume)
 
 bench: $(STAMPS)/bench
 	$(PY) benchmarks/restore.py $(BENCH_ARGS)

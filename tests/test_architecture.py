@@ -24,7 +24,7 @@ FLOORS = [
     {"forward", "noise", "priors", "samplers"},
     {
         *("uncertainty", "training", "image", "io", "_tiff", "result", "_resultfile", "api"),
-        *("evaluate", "doctor", "demo", "prepare", "run", "report", "memory"),
+        *("evaluate", "doctor", "demo", "prepare", "run", "progress", "report", "memory"),
     },
     {"cli", "plugin"},
 ]
@@ -173,6 +173,7 @@ def test_every_import_is_declared() -> None:
     lines = [*project["dependencies"], *extras["qt"], *extras["zarr"]]
     declared = {re.split(r"[^\w-]", line)[0].lower() for line in lines}
     distribution = {
+        "pydantic_core": "pydantic-core",
         "skimage": "scikit-image",
         "ome_types": "ome-types",
         "PIL": "pillow",

@@ -1,4 +1,4 @@
-"""Make the sample data again: measurements, ground truths and recipes in src/napari_dps/sample_data.
+"""Make the sample data again: measurements, truths and recipes in src/napari_dps/sample_data.
 
     python tools/make_samples.py IMAGES
 
@@ -35,16 +35,21 @@ them again. The measurements are simulated from real images, so that the truth i
 
 Objects: nuclei from stage 1 of the 2018 Data Science Bowl, Broad Bioimage Benchmark Collection
 BBBC038 (Caicedo et al., Nature Methods 16, 1247, 2019; https://bbbc.broadinstitute.org/BBBC038).
-Licence: CC0 1.0 (public domain). Light from outside the crop is simulated too. The source states
-no pixel size: 0.65 micrometres, as written into the files, is nominal.
+Licence: CC0 1.0 (public domain). Light from outside the crop of a blurred sample is simulated
+too. The source states no pixel size: 0.65 micrometres, as written into the files, is nominal.
 
-| sample | object | measured as |
-|---|---|---|
-| `nuclei_blur` | DSB test image bdc789019cee, 128x128 crop | Gaussian PSF of sigma 2 px, Poisson, 30 photons at the 99.8th percentile over a background of 1 |
-| `nuclei_missing` | DSB test image 8b59819fbc92, 128x128 crop | 80 % of the pixels lost, Poisson, 100 photons over a background of 2 |
-| `cells_mask` | DSB test image f0d0ab13ff53, 128x128 crop | scratches and a dead block (`cells_mask_mask.tif`), camera with 2.2 ADU per electron, offset 100 ADU, read noise 1.6 electrons, 60 photons over a background of 2 |
-| `psf_measured` | DSB test image 8b59819fbc92, 128x128 crop | astigmatic, defocused PSF (`psf_measured_psf.tif`, a simulated bead image), Poisson, 100 photons over a background of 1 |
-| `diffraction` | DSB test image 8b59819fbc92, 192x192 crop binned to 64x64 | photon counts of the far field on 128x128 pixels, 1e6 photons in all |
+- `nuclei_blur`: test image bdc789019cee, 128x128 crop. Gaussian PSF of sigma 2 px, Poisson noise,
+  30 photons at the 99.8th percentile over a background of 1.
+- `nuclei_missing`: test image 8b59819fbc92, 128x128 crop. 80 % of the pixels lost, Poisson noise,
+  100 photons over a background of 2.
+- `cells_mask`: test image f0d0ab13ff53, 128x128 crop. Scratches and a dead block
+  (`cells_mask_mask.tif`); camera with 2.2 ADU per electron, offset 100 ADU and read noise of 1.6
+  electrons; 60 photons over a background of 2.
+- `psf_measured`: test image 8b59819fbc92, 128x128 crop. Astigmatic, defocused PSF
+  (`psf_measured_psf.tif`, a simulated image of a bead), Poisson noise, 100 photons over a
+  background of 1.
+- `diffraction`: test image 8b59819fbc92, 192x192 crop binned to 64x64, taken as amplitude. Photon
+  counts of its far field on 128x128 pixels, 1e6 photons in all.
 
 The PSF and the mask are this project's own, BSD-3-Clause as the rest.
 """

@@ -143,10 +143,24 @@ def make(group: str, spec: Any) -> Component:
         raise RecipeError(sentence(error, f"{group} {kind!r}", list(cls.model_fields))) from None
 
 
+def _is_word(loc: tuple[int | str, ...]) -> bool:
+    return any(str(part).startswith("literal[") for part in loc[1:])
+
+
+def _field_names(loc: tuple[int | str, ...]) -> list[str]:
+    """Drop the names of types that pydantic puts between those of fields."""
+    types = {"float", "int", "bool", "str"}
+    rest = [str(p) for p in loc[1:] if str(p).isidentifier() and str(p)[0].islower()]
+    return [str(p) for p in loc[:1]] + [p for p in rest if p not in types]
+
+
 def sentence(error: ValidationError, where: str, allowed: list[str]) -> str:
     """Turn a pydantic error into one sentence."""
-    first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"])
+    found = error.errors()
+    # A union reports every alternative that failed; the one that is no fixed word says most.
+    alternatives = [e for e in found if not _is_word(e["loc"])]
+    first = (alternatives or found)[0]
+    name = ".".join(_field_names(first["loc"]))
     if first["type"] == "extra_forbidden":
         names = [n for n in allowed if n != "kind"]
         if not names:

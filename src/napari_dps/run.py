@@ -6,7 +6,6 @@ import math
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,60 +16,11 @@ from napari_dps.grid import Grid
 from napari_dps.image import Image
 from napari_dps.memory import OVERLAP, Layout, is_out_of_memory, layout, smaller
 from napari_dps.prepare import Prepared, open_image, prepare
+from napari_dps.progress import Cancelled, Plan, Progress
 from napari_dps.recipe import Intensity, Recipe
 from napari_dps.result import Result
 
 __all__ = ["Plan", "Progress", "Run"]
-
-
-class _Cancelled(DPSError):
-    """Raised between two network calls when the run was cancelled."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run will cost: seconds, bytes, samples at once, tile side, network calls."""
-
-    seconds: float
-    bytes: int
-    batch: int
-    tile: int | None
-    network_calls: int
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run is.
-
-    Attributes
-    ----------
-    stage : {"estimate", "sample"}
-    done, total : int
-        Steps of the sampler over all batches.
-    seconds, seconds_left : float
-        Since the start, and to the end (None while unknown).
-    samples_done, samples : int
-        Finished samples (all frames), and asked for.
-    misfit : float or None
-        Chi-square per datum.
-    calls : dict
-        Network passes, ``forward`` and ``vjp``.
-    """
-
-    stage: str
-    done: int
-    total: int
-    seconds: float
-    seconds_left: float | None
-    samples_done: int
-    samples: int
-    misfit: float | None = None
-    calls: dict[str, int] = field(default_factory=dict)
-    _image: Any = None
-
-    def preview(self) -> NDArray[np.float32] | None:
-        """Return the present image of the frame being restored, (Y, X), in the input's units."""
-        return None if self._image is None else self._image()
 
 
 class Run:
@@ -147,6 +97,7 @@ class Run:
         import torch
 
         from napari_dps.core.operator import MappedOperator
+        from napari_dps.core.parallel import ParallelPrior
         from napari_dps.core.problem import Problem
         from napari_dps.device import choose_device
 
@@ -169,6 +120,8 @@ class Run:
         self.recipe = self.recipe.with_parts(sampler=sampler)
         self._sampler = sampler.bind(self._grid)
         prior = self.recipe.prior.bind(self._grid.with_shape(operator.x_shape[1:]))
+        if self.device == "cpu" and self.recipe.prior.kind != "gaussian":
+            prior = ParallelPrior(prior, max(1, torch.get_num_threads()))
         self._prior = prior
         one = torch.ones((1, 1, 1, 1), dtype=dtype, device=self.device)
         self._problem = Problem(y, prior, MappedOperator(operator, one, 0 * one), likelihood, valid)
@@ -255,6 +208,7 @@ class Run:
         start = Start(mapped.from_object(torch.cat(images)), max(errors))
         problem.operator, problem.start = mapped, start
         problem.noise_level = problem.find_noise_level()
+        problem.reference = mapped(start.estimate) if operator.is_affine else None
         self._fields["restart_misfits"] = [d.get("restart_misfits") for d in details]
         if len(self._live) == 1 and self.recipe.intensity == "auto":
             intensity = Intensity(scale=float(scale.item()), background=float(background.item()))
@@ -308,7 +262,7 @@ class Run:
                     )
                     continue
                 done_items += len(batch)
-        except _Cancelled:
+        except Cancelled:
             pass  # cancelling is no error: what is finished is kept
         finally:
             self._seconds = time.perf_counter() - begin
@@ -346,7 +300,7 @@ class Run:
 
     def _check_cancel(self) -> None:
         if self._cancel.is_set():
-            raise _Cancelled("the run was cancelled")
+            raise Cancelled("the run was cancelled")
 
     def _to_input(self, x: Any, operator: Any) -> NDArray[np.float32]:
         """Turn prior units on the operator's grid into the input's units on its field."""
@@ -361,8 +315,8 @@ class Run:
 
         if not bool(torch.isfinite(step.x0).all()):
             raise DPSError(
-                f"the sampler {self.recipe.sampler.kind!r} diverged to non-finite values; lower its "
-                "step length (`scale`) or choose another one"
+                f"the sampler {self.recipe.sampler.kind!r} diverged to non-finite values; lower "
+                "its step length (`scale`) or choose another one"
             )
         values = self._to_input(step.x0, problem.operator)
         with torch.no_grad():

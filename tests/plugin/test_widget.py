@@ -61,7 +61,7 @@ def start(dock: Any, mode: int = fake_run.PLAIN, samples: int = 3) -> None:
 
 
 def finish(qtbot: Any, dock: Any) -> None:
-    qtbot.waitUntil(lambda: not dock.computation.busy, timeout=LONG)
+    qtbot.waitUntil(lambda: not dock.busy, timeout=LONG)
 
 
 # ---------------------------------------------------------------- forms and recipes

@@ -66,9 +66,15 @@ class DAPSSampler(Sampler):
         draw = exact_draw if problem.operator.is_affine else langevin_draw
         count = self.iterations if problem.operator.is_affine else self.langevin
         total = len(sigmas) - 1
+        # From an informed start the chain goes on where it was: data that say much would need
+        # very many steps to be met again from the denoised image. Without one it begins anew at
+        # every level, so that a wrong solution found early is left.
+        informed = top < self.sigma_max and problem.start is not None
+        x0 = problem.start.estimate.expand(n, *x.shape[1:]) if informed and problem.start else None
         for i in range(total):
             mean = problem.denoise(x, sigmas[i])
-            x0, z = draw(problem, x, mean, sigmas[i], streams, count)
+            begin = mean if x0 is None or not informed else x0
+            x0, z = draw(problem, x, mean, sigmas[i], streams, count, begin)
             x = x0 + sigmas[i + 1] * noise() if sigmas[i + 1] > 0 else x0
             if i + 1 < total:
                 yield Step(i + 1, total, mean, problem.misfit(z), dict(problem.calls))
@@ -76,17 +82,23 @@ class DAPSSampler(Sampler):
 
 
 def exact_draw(
-    problem: Problem, x: Tensor, mean: Tensor, sigma: float, streams: Streams, iterations: int
+    problem: Problem,
+    x: Tensor,
+    mean: Tensor,
+    sigma: float,
+    streams: Streams,
+    iterations: int,
+    begin: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Draw from N(x0; mean, C) N(y; A(x0), V) by perturbing and solving.
 
     C is the prior's stationary covariance given x_sigma. Poisson noise enters by its variance at
-    the expectation of the mean.
+    the expectation of the mean. The draw is exact, so that where it ``begin``s does not matter.
     """
     covariance = StationaryCovariance(problem.prior, x, sigma)
     mask = valid_only(problem)
     z, jvp, vjp = problem.operator.linearize(mean)
-    variance = problem.likelihood.variance(z)
+    variance = problem.variance(z)
     prior_draw = covariance.root(streams.normal(problem.operator.x_shape))
     data_draw = variance.sqrt() * streams.normal(problem.operator.y_shape)
 
@@ -122,7 +134,13 @@ def stabilised(problem: Problem) -> tuple[Tensor, Callable[[Tensor], tuple[Tenso
 
 
 def langevin_draw(
-    problem: Problem, x: Tensor, mean: Tensor, sigma: float, streams: Streams, steps: int
+    problem: Problem,
+    x: Tensor,
+    mean: Tensor,
+    sigma: float,
+    streams: Streams,
+    steps: int,
+    begin: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Draw by unadjusted Langevin steps on the variance-stabilised likelihood.
 
@@ -134,7 +152,7 @@ def langevin_draw(
     target, transform = stabilised(problem)
     mask = valid_only(problem)
     operator = problem.operator
-    x0 = mean
+    x0 = begin
     z, jvp, vjp = operator.linearize(x0)
     slope = transform(z)[1]
     v = streams.normal(operator.x_shape)

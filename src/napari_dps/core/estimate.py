@@ -23,7 +23,7 @@ from napari_dps.core.streams import Streams
 
 LENGTH = 3.0
 EXPONENT = 1.5
-GRID = tuple(4.0**k for k in range(-4, 4))
+GRID = tuple(4.0**k for k in range(-4, 2))
 """Trial variances of the field, in units of the variance that the data show."""
 
 
@@ -67,7 +67,7 @@ def gaussian_field_estimate(
     streams: Streams,
     *,
     positive: bool,
-    iterations: int = 20,
+    iterations: int = 30,
 ) -> Estimate:
     """Return the estimate of an affine operator's object.
 

@@ -133,7 +133,8 @@ class PoissonGaussianLikelihood(Likelihood):
         variance = self.variance(z)
         residual = y - z
         own = (z > Z_MIN).to(z) * (residual**2 / variance - 1) / (2 * variance)
-        return residual / variance + own
+        total: Tensor = residual / variance + own
+        return total
 
     def variance(self, z: Tensor) -> Tensor:
         """Return z + sigma_r^2, with z at least Z_MIN."""
@@ -141,7 +142,8 @@ class PoissonGaussianLikelihood(Likelihood):
 
     def dps_weight(self, y: Tensor) -> Tensor:
         """Return 1 / (2 max(y + sigma_r^2, 1))."""
-        return 0.5 / (y + self.read_variance).clamp_min(1.0)
+        weight: Tensor = 0.5 / (y + self.read_variance).clamp_min(1.0)
+        return weight
 
     def sample(self, z: Tensor, streams: Streams) -> Tensor:
         """Draw counts and add read noise."""

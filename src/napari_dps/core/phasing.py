@@ -15,6 +15,8 @@ from napari_dps.core.estimate import Estimate
 from napari_dps.core.streams import Streams
 
 BETA = 0.9
+ROUNDS = ((16, 300), (6, 500), (3, 700))
+"""How many restarts go on, and for how many iterations: the worse half is given up each time."""
 
 
 def phase_by_projections(
@@ -25,8 +27,7 @@ def phase_by_projections(
     streams: Streams,
     x_shape: tuple[int, ...],
     *,
-    restarts: int = 16,
-    iterations: int = 400,
+    rounds: tuple[tuple[int, int], ...] = ROUNDS,
     polish: int = 60,
 ) -> Estimate:
     """Return the restart with the smallest misfit of each frame.
@@ -42,29 +43,43 @@ def phase_by_projections(
         Which of them count.
     streams : Streams
         One per frame.
+    rounds : tuple of (restarts, iterations)
+        See ``ROUNDS``.
+    polish : int
+        Iterations of error reduction before a misfit is taken.
     """
     frames = magnitude.shape[0]
-    starts = streams.uniform((restarts, *x_shape)).to(magnitude)
+    starts = streams.uniform((rounds[0][0], *x_shape)).to(magnitude)
     images, misfits = [], []
     for f in range(frames):
         y = magnitude[f : f + 1]
         known = None if valid is None else valid[min(f, valid.shape[0] - 1)].unsqueeze(0)
-        x, misfit = _raar(far_field, back, y, known, starts[f], iterations, polish)
+        field = far_field(starts[f])
+        field = field * (y.pow(2).sum() / field.abs().pow(2).flatten(1).sum(1).mean()).sqrt()
+        x, misfit = starts[f], torch.zeros(len(field))
+        for count, iterations in rounds:
+            field = field[misfit.argsort()[:count]] if len(misfit) > count else field
+            field = _raar(far_field, back, y, known, field, iterations)
+            x, misfit = _polished(far_field, back, y, known, field, polish)
         order = misfit.argsort()
         images.append(x[order])
         misfits.append(misfit[order])
     image = torch.stack([x[0] for x in images])
-    spread = torch.stack([(x[:4] - x[:1]).pow(2).mean().sqrt() for x in images])
     return Estimate(
         image,
         0.15 * image.flatten(1).amax(1),
-        0.0 * spread,
+        torch.zeros(frames),
         {
-            "restarts": restarts,
+            "restarts": rounds[0][0],
             "restart_misfits": [m.tolist() for m in misfits],
-            "candidates": torch.stack([x[:4] for x in images]),
         },
     )
+
+
+def _to_data(field: Tensor, y: Tensor, known: Tensor | None) -> Tensor:
+    """Give a far field the measured magnitudes; unmeasured ones stay free."""
+    fixed = field * (y / field.abs().clamp_min(torch.finfo(y.dtype).tiny))
+    return fixed if known is None else torch.where(known, fixed, field)
 
 
 def _raar(
@@ -72,33 +87,34 @@ def _raar(
     back: Callable[[Tensor], Tensor],
     y: Tensor,
     known: Tensor | None,
-    start: Tensor,
+    field: Tensor,
     iterations: int,
-    polish: int,
-) -> tuple[Tensor, Tensor]:
-    """Run RAAR and then error reduction from a batch of starts, shape (R, *x_shape).
+) -> Tensor:
+    """Run RAAR on a batch of far fields, shape (R, *y_shape).
 
-    The iterate lives on the padded plane, as a far field: the shadow outside the support is what
-    makes reflections work. It is kept as (inside, far field of all).
+    The iterate lives on the padded plane: the shadow outside the support is what makes the
+    reflections work.
     """
-    tiny = torch.finfo(y.dtype).tiny
-
-    def to_data(field: Tensor) -> Tensor:
-        fixed = field * (y / field.abs().clamp_min(tiny))
-        return fixed if known is None else torch.where(known, fixed, field)
-
-    def to_object(field: Tensor) -> Tensor:
-        return far_field(back(field).clamp_min(0))
-
-    scale = y.pow(2).sum().sqrt() / start.flatten(1).pow(2).sum(1).mean().sqrt()
-    field = far_field(start * scale)
     for _ in range(iterations):
-        data = to_data(field)
+        data = _to_data(field, y, known)
         reflected = 2 * data - field
-        field = 0.5 * BETA * (2 * to_object(reflected) - reflected + field) + (1 - BETA) * data
-    for _ in range(polish):
-        field = to_object(to_data(field))
-    x = back(field).clamp_min(0)
+        inside = far_field(back(reflected).clamp_min(0))
+        field = 0.5 * BETA * (2 * inside - reflected + field) + (1 - BETA) * data
+    return field
+
+
+def _polished(
+    far_field: Callable[[Tensor], Tensor],
+    back: Callable[[Tensor], Tensor],
+    y: Tensor,
+    known: Tensor | None,
+    field: Tensor,
+    iterations: int,
+) -> tuple[Tensor, Tensor]:
+    """Return objects after error reduction, and the mean squared misfit of their magnitudes."""
+    x = back(_to_data(field, y, known)).clamp_min(0)
+    for _ in range(iterations):
+        x = back(_to_data(far_field(x), y, known)).clamp_min(0)
     difference = far_field(x).abs() - y
     if known is not None:
         difference = torch.where(known, difference, torch.zeros_like(difference))

@@ -34,7 +34,7 @@ class Prior(nn.Module):
     pixel_size: float | None = None
 
     def forward(self, x: Tensor, sigma: Tensor | float) -> Tensor:
-        """Return E[x0 | x_sigma] for ``x`` of shape (B, C, \\*spatial); sigma is a float or (B,)."""
+        """Return E[x0 | x_sigma]; ``x`` is (B, C, spatial), sigma a float or (B,)."""
         raise NotImplementedError
 
     def power_spectrum(self, shape: tuple[int, ...]) -> Tensor | None:

@@ -51,6 +51,8 @@ class Problem:
         Noise of the best pixels in prior units, where A leaves units as they are: no detail of
         the posterior is finer. The same for all frames, so that a ladder does not depend on how
         they are batched.
+    reference : Tensor or None, shape (B or 1, *y_shape)
+        Expectation of the informed start: no datum is called more certain than half of it says.
     calls : dict
         Network passes so far, ``forward`` and ``vjp``.
     checkpoint : callable or None
@@ -64,6 +66,7 @@ class Problem:
     valid: Tensor | None = None
     start: Start | None = None
     noise_level: float | None = None
+    reference: Tensor | None = None
     calls: dict[str, int] = field(default_factory=lambda: {"forward": 0, "vjp": 0})
     checkpoint: Callable[[], None] | None = None
 
@@ -85,13 +88,27 @@ class Problem:
         )
         start = self.start and Start(take(self.start.estimate), self.start.error)
         valid = None if self.valid is None else take(self.valid)
-        return replace(self, y=take(self.y), operator=operator, valid=valid, start=start)
+        reference = None if self.reference is None else take(self.reference)
+        return replace(
+            self, y=take(self.y), operator=operator, valid=valid, start=start, reference=reference
+        )
+
+    def variance(self, z: Tensor) -> Tensor:
+        """Return the variance of the data for guidance at expectation ``z``.
+
+        A denoised image that is far too dark somewhere, as early ones are, would make its counts
+        look certain and pull without bound.
+        """
+        if self.reference is not None:
+            z = torch.maximum(z, 0.5 * self.reference)
+        return self.likelihood.variance(z)
 
     def denoise(self, x: Tensor, sigma: float) -> Tensor:
         """Return E[x0 | x_sigma], counting the call."""
         self._count("forward")
         with torch.no_grad():
-            return self.prior(x, sigma)
+            x0: Tensor = self.prior(x, sigma)
+        return x0
 
     def linearize(self, x: Tensor, sigma: float) -> tuple[Tensor, Vjp]:
         """Return x0 and its counted vjp."""

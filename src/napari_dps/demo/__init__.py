@@ -215,15 +215,14 @@ def _diffracted(name: str, run: Run, truth: Array) -> Case:
 
     raw = run.result()
     measured = run.image.data.astype(np.float64)
-    # The mean decides on flip and shift; every sample then follows the same way.
     mean = raw.mean.astype(np.float64)
-    gain = fit_one_gain(register(mean, truth), truth)
+    gain = fit_one_gain(register(mean, truth).astype(np.float64), truth)
     registered = np.stack([gain * register(s, truth) for s in raw.samples.astype(np.float64)])
     result = Result(
         registered, raw.axes, raw.scale, raw.units, raw.translate, raw.name, raw.recipe, raw.report
     )
     found, misfits = hio(measured, (truth.shape[0], truth.shape[1]), restarts=len(raw.samples))
-    baseline = register(found[0], truth)
+    baseline = register(found[0], truth).astype(np.float64)
     baseline = fit_one_gain(baseline, truth) * baseline
     figures = _figures(result, truth)
     report = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import scipy.fft
@@ -29,7 +30,9 @@ class Blur:
         self.reach = [n // 2 for n in psf.shape]
         least = [n + 2 * r for n, r in zip(shape, self.reach, strict=True)]
         self.wide = tuple(scipy.fft.next_fast_len(n, real=True) for n in least)
-        self._field = tuple(slice(r, r + n) for n, r in zip(shape, self.reach, strict=True))
+        self._field: tuple[Any, ...] = tuple(
+            slice(r, r + n) for n, r in zip(shape, self.reach, strict=True)
+        )
         kernel = np.zeros(self.wide)
         kernel[: psf.shape[0], : psf.shape[1]] = psf
         kernel = np.roll(kernel, [-r for r in self.reach], axis=(0, 1))
@@ -41,7 +44,7 @@ class Blur:
 
     def forward(self, wide: Array) -> Array:
         """Return the image of an object."""
-        return self._filter(wide, self.transfer)[self._field]
+        return np.asarray(self._filter(wide, self.transfer)[self._field])
 
     def transpose(self, image: Array) -> Array:
         """Return the transposed product."""
@@ -51,7 +54,7 @@ class Blur:
 
     def crop(self, wide: Array) -> Array:
         """Return the part of an object that its image shows."""
-        return wide[self._field]
+        return np.asarray(wide[self._field])
 
     def embed(self, image: Array) -> Array:
         """Return an image on the object's grid, mirrored outside."""
@@ -102,7 +105,7 @@ def counts_misfit(counts: Array, expected: Array) -> Array:
     return np.asarray(np.mean((counts - expected) ** 2 / np.maximum(expected, 0.05), axis=(-2, -1)))
 
 
-def _centre(small: tuple[int, ...], large: tuple[int, ...]) -> tuple[slice, ...]:
+def _centre(small: tuple[int, ...], large: tuple[int, ...]) -> tuple[Any, ...]:
     return tuple(slice((n - m) // 2, (n - m) // 2 + m) for m, n in zip(small, large, strict=True))
 
 

@@ -34,7 +34,7 @@ from napari_dps.plugin.messages import (
 )
 
 #: Seconds that a cancelled run gets to finish its step before its process is ended.
-GRACE = 0.7
+GRACE = 0.5
 _COMMAND = (sys.executable, "-c", "from napari_dps.plugin.process import serve; serve()")
 _STOP, _END = "stop", "end"
 _HEAD = struct.Struct(">Q")
@@ -76,8 +76,7 @@ def serve(make_run: Any = None) -> None:
         As in `answer`.
     """
     if hasattr(os, "nice"):
-        # The window comes first where both want the same core.
-        os.nice(5)
+        os.nice(5)  # the window comes first where both want the same core
     # Whatever anybody prints must not fall into the pipe.
     out = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

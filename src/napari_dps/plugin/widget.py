@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image as ImageLayer
 from napari.utils.notifications import show_error, show_info, show_warning
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import (
     QFileDialog,
     QFrame,
@@ -26,7 +27,8 @@ from napari_dps.plugin.forms import ComponentChooser
 from napari_dps.plugin.input_panel import InputPanel
 from napari_dps.plugin.layers import crop_recipe, make_image, recipe_of, source_data
 from napari_dps.plugin.messages import Estimate, Finished, Request, Update
-from napari_dps.plugin.result_layers import Frame, preview_layer, result_layers
+from napari_dps.plugin.output import LayerOutput
+from napari_dps.plugin.result_layers import Frame
 from napari_dps.plugin.run_panel import RunPanel
 from napari_dps.plugin.words import estimate_text, progress_text
 from napari_dps.plugin.worker import Computation
@@ -56,10 +58,15 @@ class ReconstructWidget(QWidget):
         self._viewer = napari_viewer
         self.computation = Computation(command, parent=self)
         self._frame: Frame | None = None
-        self._preview: Any = None
         self._activity: Any = None
         self._warned: set[str] = set()
+        self._news: Update | None = None
+        self._draw_timer = QTimer(self)
+        self._draw_timer.setSingleShot(True)
+        self._draw_timer.setInterval(100)
+        self._draw_timer.timeout.connect(self._draw)
 
+        self.output = LayerOutput(napari_viewer, parent=self)
         self.input = InputPanel(napari_viewer)
         self.choosers = {
             group: ComponentChooser(group, self.input.array_layers) for group in GROUPS
@@ -99,6 +106,11 @@ class ReconstructWidget(QWidget):
         self.recipe.save(path)
 
     # ------------------------------------------------------------------ running
+
+    @property
+    def busy(self) -> bool:
+        """Whether a run or an estimate is under way, or its layers are still to come."""
+        return self.computation.busy or self.output.busy
 
     def run(self) -> None:
         """Start a run; an error becomes one notification."""
@@ -162,15 +174,16 @@ class ReconstructWidget(QWidget):
             part.setEnabled(not running)
         self.estimate_button.setEnabled(not running)
         self.bar.setVisible(running)
-        self.bar.setRange(0, 0 if running else 1000)
+        self.bar.setValue(0)
         if running:
             self.status.setText("starting…")
             self.status.show()
             return
-        self._remove_preview()
-        if self._activity is not None:
-            self._activity.close()
-            self._activity = None
+        self._news = None
+        self.output.remove_preview()
+        activity, self._activity = self._activity, None
+        if activity is not None:
+            activity.close()
 
     def _estimated(self, estimate: Estimate) -> None:
         self.estimate_label.setText(estimate_text(estimate))
@@ -178,14 +191,26 @@ class ReconstructWidget(QWidget):
         self.run_panel.set_devices(estimate.devices)
 
     def _updated(self, update: Update) -> None:
+        """Keep the newest state; it is drawn when the event loop has time."""
+        if self._news is not None and update.preview is None:
+            update = replace(update, preview=self._news.preview)
+        self._news = update
+        if not self._draw_timer.isActive():
+            self._draw_timer.start()
+
+    def _draw(self) -> None:
+        # napari's activity dock runs the event loop while it draws, so this may be entered again
+        # before it is done, and the run may be over after it.
+        update, self._news = self._news, None
+        if update is None or self._frame is None or not self.computation.running:
+            return
         done = round(1000 * update.done / update.total) if update.total else 0
-        self.bar.setRange(0, 1000)
         self.bar.setValue(done)
         self.status.setText(progress_text(update))
+        if update.preview is not None:
+            self.output.show_preview(self._frame, update.preview)
         if self._activity is not None:
             self._activity.update(done - self._activity.n)
-        if update.preview is not None:
-            self._show_preview(update.preview)
 
     def _finished(self, end: Finished) -> None:
         for text in end.warnings:
@@ -196,7 +221,9 @@ class ReconstructWidget(QWidget):
             self.status.setText("cancelled")
             show_info("Cancelled before one sample was finished: there is nothing to show.")
             return
-        self._add_result(end.result)
+        self._news = None
+        assert self._frame is not None
+        self.output.add_result(end.result, self._frame)
         count = len(end.result.samples)
         if end.cancelled:
             self.status.setText(f"cancelled; kept {count} finished sample{'s' * (count != 1)}")
@@ -204,34 +231,12 @@ class ReconstructWidget(QWidget):
             self.status.setText(f"done: {count} sample{'s' * (count != 1)}")
 
     def _failed(self, text: str, partial: Any) -> None:
-        if partial is not None:
-            self._add_result(partial)
+        if partial is not None and self._frame is not None:
+            self.output.add_result(partial, self._frame)
         self.estimate_label.setText("not estimated yet")
         self.estimate_button.setEnabled(True)
         self.status.setText("failed")
         show_error(text[:1].upper() + text[1:])
-
-    def _add_result(self, result: Any) -> None:
-        assert self._frame is not None
-        self._remove_preview()
-        for data, arguments, _ in result_layers(result, self._frame):
-            self._viewer.add_image(data, **arguments)
-
-    def _show_preview(self, picture: Any) -> None:
-        assert self._frame is not None
-        if self._preview is not None and self._preview in self._viewer.layers:
-            self._preview.data = picture
-            self._preview.reset_contrast_limits()
-        elif self._preview is None:
-            data, arguments, _ = preview_layer(self._frame, picture)
-            selected = set(self._viewer.layers.selection)
-            self._preview = self._viewer.add_image(data, **arguments)
-            self._viewer.layers.selection = selected
-
-    def _remove_preview(self) -> None:
-        preview, self._preview = self._preview, None
-        if preview is not None and preview in self._viewer.layers:
-            self._viewer.layers.remove(preview)
 
     # ------------------------------------------------------------------ the window
 
@@ -261,6 +266,8 @@ class ReconstructWidget(QWidget):
         self.estimate_label = QLabel("not estimated yet")
         self.estimate_label.setWordWrap(True)
         self.bar = QProgressBar()
+        # Not the restless bar of unknown length: every frame of it redraws the whole window.
+        self.bar.setRange(0, 1000)
         self.bar.setVisible(False)
         self.bar.setTextVisible(False)
         self.status = QLabel("")
@@ -366,6 +373,7 @@ class ReconstructWidget(QWidget):
 
     def _stop(self) -> None:
         self.computation.close()
+        self.output.drop()
         # The viewer may be closing itself, with its layers gone already.
         with contextlib.suppress(RuntimeError):
             self._running_changed(False)

@@ -100,6 +100,7 @@ class Computation(QObject):
         self._cancelled = threading.Event()
         self._running = False
         self._partial: Any = None
+        self._retire = False
         # Not Qt's `destroyed`: it would hand a half-destroyed object to Python.
         self._closing = [self._computer]
         weakref.finalize(self, _close_last, self._closing)
@@ -144,6 +145,9 @@ class Computation(QObject):
         if worker is not None:
             worker.quit()
         # The old worker may still be winding up, so it keeps its computer and we take another.
+        self._replace_computer()
+
+    def _replace_computer(self) -> None:
         self._computer.close()
         self._computer = self._closing[0] = self._new_computer()
 
@@ -172,6 +176,9 @@ class Computation(QObject):
         worker.yielded.connect(self._receive)
         # Bound methods of a QObject run in its thread under every Qt binding; lambdas do not.
         worker.errored.connect(self._errored)
+        # A closing window destroys this object before the worker ends; the computer is plain
+        # Python and outlives both.
+        worker.aborted.connect(self._computer.close)
         worker.aborted.connect(self._aborted)
         worker.finished.connect(self._ended)
         self._running = run
@@ -187,6 +194,8 @@ class Computation(QObject):
         elif isinstance(message, Update):
             self.updated.emit(message)
         elif isinstance(message, Finished):
+            device = "cpu" if message.result is None else message.result.report.get("device")
+            self._retire = str(device) != "cpu"
             self.finished.emit(message)
         elif isinstance(message, Failed):
             self._partial = message.partial
@@ -207,6 +216,10 @@ class Computation(QObject):
         if self._worker is None:
             return  # closed meanwhile
         self._worker = None
+        if self._retire:
+            # A graphics card gets its memory back for certain only when the process ends.
+            self._retire = False
+            self._replace_computer()
         was, self._running = self._running, False
         if was:
             self.running_changed.emit(False)

@@ -34,11 +34,11 @@ class MMPS(SamplerChoice):
     kind: Literal["mmps"] = "mmps"
     title: ClassVar[str] = "Moment matching (MMPS)"
 
-    steps: int = Field(25, ge=2, le=10_000)
+    steps: int = Field(20, ge=2, le=10_000)
     """Noise levels visited, each with one forward pass and one product per iteration."""
     iterations: int = Field(8, ge=1, le=200)
     """Conjugate-gradient iterations a step, at most; small noise needs 8."""
-    tolerance: float = Field(0.03, ge=0, lt=1)
+    tolerance: float = Field(0.1, ge=0, lt=1)
     """Relative residual at which conjugate gradients stop early."""
     sigma_max: float = Field(80.0, gt=0, le=1000)
     """Largest noise level, in prior units."""
@@ -71,7 +71,7 @@ def moment_matching(
     def guide(problem: "Problem", x: "Tensor", sigma: float) -> "tuple[Tensor, Tensor]":
         x0, vjp = problem.linearize(x, sigma)
         z, jvp_a, vjp_a = problem.operator.linearize(x0)
-        variance = problem.likelihood.variance(z)
+        variance = problem.variance(z)
         mask = valid_only(problem)
 
         def matvec(p: "Tensor") -> "tuple[Tensor, Tensor]":

@@ -60,7 +60,7 @@ def pseudoinverse(
     def guide(problem: "Problem", x: "Tensor", sigma: float) -> "tuple[Tensor, Tensor]":
         x0, vjp = problem.linearize(x, sigma)
         z, jvp_a, vjp_a = problem.operator.linearize(x0)
-        variance = problem.likelihood.variance(z)
+        variance = problem.variance(z)
         tau2 = problem.prior.data_std**2
         rho2 = tau2 * sigma**2 / (tau2 + sigma**2)
         mask = valid_only(problem)

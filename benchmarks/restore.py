@@ -1,0 +1,223 @@
+"""Deblurring photon-starved images: ours against Wiener, Richardson-Lucy and DPS, as JSON.
+
+    python benchmarks/restore.py --data FOLDER [--images N] [--peaks 5 --peaks 30] [--samples 8]
+        [--sampler KIND] [--prior KIND_OR_FOLDER] [--dps] [--out FILE]
+
+FOLDER holds eval/clean and eval/denoise. One seeded crop of 128x128 pixels an image; its 99.8th
+percentile is at ``peak`` photons over a background of 1; Gaussian PSF of sigma 2 px, simulated on
+a larger crop so that light from outside the field comes in; Poisson noise. PSNR and SSIM against
+the crop; data range: the crop's maximum minus its minimum.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from _common import (
+    Array,
+    Watcher,
+    best_crop,
+    clean_images,
+    machine,
+    mean_of,
+    paired,
+    photons,
+    publish,
+    read,
+    say,
+    stopped_richardson_lucy,
+    wiener_filters,
+)
+from cyclopts import App, Parameter
+
+import napari_dps
+from napari_dps.demo._baselines import Blur, best_by
+from napari_dps.evaluate import coverage, psnr, spread_skill, ssim
+from napari_dps.forward.gaussian_blur import GaussianBlur
+from napari_dps.result import Result
+
+SIDE, SIGMA, BACKGROUND = 128, 2.0, 1.0
+MARGIN = 16
+INNER = (slice(MARGIN, -MARGIN),) * 2
+FORWARD = {"kind": "gaussian-blur", "sigma": SIGMA}
+SCALES = (0.03, 0.1, 0.3, 1.0, 3.0)
+app = App(help="Deblurring photon-starved images, as JSON.")
+
+
+def measure(image: Array, peak: float, seed: int, crop_seed: int = 0) -> tuple[Array, Array]:
+    """Return (counts, truth) of an image's crop."""
+    wide = photons(best_crop(image, SIDE, MARGIN, crop_seed), peak, BACKGROUND, INNER)
+    counts = napari_dps.simulate(wide, seed=seed, forward=FORWARD, noise="poisson")
+    return counts[INNER].astype(np.float64), wide[INNER]
+
+
+def score(row: dict[str, Any], name: str, image: Array, truth: Array) -> None:
+    """Put a method's figures into a row."""
+    row[name] = psnr(image, truth)
+    row[f"{name}_ssim"] = ssim(image, truth)
+
+
+def restore(counts: Array, label: str, samples: int, sampler: Any, prior: Any) -> Result:
+    """Return our restoration."""
+    return napari_dps.reconstruct(
+        counts,
+        forward=FORWARD,
+        noise="poisson",
+        prior=prior,
+        sampler=sampler,
+        samples=samples,
+        on_step=Watcher(label),
+    )
+
+
+def classical(row: dict[str, Any], counts: Array, truth: Array) -> None:
+    """Put the figures of input, Wiener and Richardson-Lucy into a row."""
+    blur = Blur(GaussianBlur(sigma=SIGMA).psf(), (SIDE, SIDE))
+    score(row, "input", counts, truth)
+    filters = wiener_filters(counts, blur)
+    fitting = [image for _, image, chi2 in filters if chi2 <= 1]
+    score(row, "wiener", fitting[0] if fitting else filters[-1][1], truth)
+    score(row, "wiener_best", max((f[1] for f in filters), key=lambda i: psnr(i, truth)), truth)
+    image, row["rl_iterations"], row["rl_chi2"] = stopped_richardson_lucy(counts, blur)
+    score(row, "rl_stopped", image, truth)
+    image, row["rl_best_iterations"] = best_by(counts, blur, truth)
+    score(row, "rl_best", image, truth)
+
+
+def tuned_scale(image: Array, peak: float, steps: int, prior: Any, likelihood: str) -> float:
+    """Return the DPS step length that restores a crop kept for tuning best, with one sample."""
+    counts, truth = measure(image, peak, seed=999, crop_seed=1)
+    found = {}
+    for scale in SCALES:
+        choice = {"kind": "dps", "steps": steps, "scale": scale, "likelihood": likelihood}
+        try:
+            result = restore(counts, f"tuning {steps} steps, scale {scale}", 1, choice, prior)
+        except napari_dps.errors.DPSError as error:
+            say(f"  scale {scale}: {error}")
+            continue
+        found[scale] = psnr(result.mean, truth)
+        say(f"  {steps} steps, scale {scale}: {found[scale]:.2f} dB")
+    return max(found, key=lambda scale: found[scale])
+
+
+@app.default
+def main(
+    *,
+    data: Path,
+    images: int | None = None,
+    peaks: Annotated[tuple[float, ...], Parameter(negative="", consume_multiple=True)] = (
+        5.0,
+        30.0,
+        300.0,
+    ),
+    samples: int = 8,
+    sampler: str = "auto",
+    prior: str = "fluorescence",
+    dps: bool = False,
+    dps_steps: Annotated[tuple[int, ...], Parameter(negative="", consume_multiple=True)] = (
+        100,
+        1000,
+    ),
+    dps_samples: int = 8,
+    dps_likelihood: str = "auto",
+    out: Path | None = None,
+) -> None:
+    """Run the benchmark.
+
+    Parameters
+    ----------
+    data
+        Folder with eval/clean and eval/denoise.
+    images
+        How many images; all where left out.
+    peaks
+        Photons at the 99.8th percentile.
+    samples
+        Posterior samples of ours.
+    sampler
+        Sampler of ours.
+    prior
+        Prior of all: a kind, or the folder of a checkpoint.
+    dps
+        Run DPS as published beside it, its scale tuned on another crop of the first image.
+    dps_steps, dps_samples, dps_likelihood
+        Its steps, samples and likelihood.
+    out
+        File for the JSON.
+    """
+    source: Any = {"kind": "checkpoint", "path": prior} if Path(prior).is_dir() else prior
+    paths = clean_images(data, images)
+    level = (samples - 1) / (samples + 1)
+    rows: list[dict[str, Any]] = []
+    scales: dict[str, float] = {}
+    for peak in peaks:
+        if dps:
+            for steps in dps_steps:
+                best = tuned_scale(read(paths[0]), peak, steps, source, dps_likelihood)
+                scales[f"{peak:g} photons, {steps} steps"] = best
+        for number, path in enumerate(paths):
+            counts, truth = measure(read(path), peak, seed=number)
+            row: dict[str, Any] = {"image": path.name, "peak": peak}
+            classical(row, counts, truth)
+            begin = time.perf_counter()
+            result = restore(counts, f"{path.stem}, {peak:g} photons", samples, sampler, source)
+            row["seconds"] = time.perf_counter() - begin
+            score(row, "ours", result.mean.astype(np.float64), truth)
+            row["ours_one_sample"] = psnr(result.samples[0], truth)
+            row["chi2"] = result.report["misfit"]
+            row["network_calls"] = result.report["network_calls"]
+            if samples > 1:
+                row["coverage"] = coverage(result.samples, truth, level)
+                row["spread_over_error"] = spread_skill(result.samples, truth)
+            for steps in dps_steps if dps else ():
+                scale = scales[f"{peak:g} photons, {steps} steps"]
+                choice = {
+                    "kind": "dps",
+                    "steps": steps,
+                    "scale": scale,
+                    "likelihood": dps_likelihood,
+                }
+                other = restore(counts, f"dps {steps}", dps_samples, choice, source)
+                score(row, f"dps_{steps}", other.mean.astype(np.float64), truth)
+            rows.append(row)
+            say(
+                f"{path.name} at {peak:g}: input {row['input']:.2f}, Richardson-Lucy "
+                f"{row['rl_stopped']:.2f} stopped, {row['rl_best']:.2f} best, ours "
+                f"{row['ours']:.2f} dB, {row['seconds']:.0f} s"
+            )
+    methods = ["input", "wiener", "wiener_best", "rl_stopped", "rl_best", "ours"]
+    methods += [f"dps_{steps}" for steps in dps_steps] if dps else []
+    summary = {}
+    for peak in peaks:
+        part = [row for row in rows if row["peak"] == peak]
+        summary[f"{peak:g}"] = {
+            "psnr": {name: mean_of(part, name) for name in methods},
+            "ssim": {name: mean_of(part, f"{name}_ssim") for name in methods},
+            "gain_over": {n: paired(part, "ours", n) for n in methods if n != "ours"},
+            "seconds_per_image": mean_of(part, "seconds"),
+            "coverage": mean_of(part, "coverage"),
+            "spread_over_error": mean_of(part, "spread_over_error"),
+            "chi2": mean_of(part, "chi2"),
+        }
+    publish(
+        {
+            "what": __doc__,
+            "interval": level if samples > 1 else None,
+            "samples": samples,
+            "sampler": sampler,
+            "prior": prior,
+            "psf_sigma_px": SIGMA,
+            "dps_scales": scales,
+            "summary": summary,
+            "rows": rows,
+            "machine": machine(),
+        },
+        out,
+    )
+
+
+if __name__ == "__main__":
+    app()
