@@ -1,14 +1,18 @@
 """reconstruct and simulate: units, shapes, seeds, stacks, masks, cancelling, memory."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from napari_dps import Recipe, reconstruct, simulate
+import napari_dps
+from napari_dps import Recipe, read_image, reconstruct, simulate
 from napari_dps.api import Run
 from napari_dps.errors import InputError, RecipeError
 from napari_dps.uncertainty.registration import register
 
 FAST = {"kind": "mmps", "steps": 8}
+SAMPLES = Path(napari_dps.__file__).parent / "sample_data"
 PRIOR = {"kind": "gaussian", "correlation_length": 3}
 
 
@@ -50,7 +54,7 @@ def test_result_is_calibrated_resolved_and_repeatable(blurred):
     assert np.array_equal(first.samples, again.samples)
     other = reconstruct(blurred, given, samples=3, seed=6)
     assert not np.array_equal(first.samples, other.samples)
-    assert np.corrcoef(first.mean.ravel(), scene().ravel())[0, 1] > 0.9
+    assert np.corrcoef(first.mean.ravel(), scene().ravel())[0, 1] > 0.85
     assert first.report["flux"]["expected"][0] == pytest.approx(blurred.sum(), rel=0.05)
 
 
@@ -137,10 +141,11 @@ def test_light_from_outside_leaves_no_ringing():
 
 
 def test_phase_retrieval_through_the_front_door():
-    truth = scene(32, 900.0) - 2
+    truth = read_image(SAMPLES / "diffraction_truth.tif").data.astype(float)
+    truth = truth.reshape(32, 2, 32, 2).mean((1, 3)) * 20
     counts = simulate(truth, ("phase-retrieval", "poisson"), 0)
     assert counts.shape == (64, 64)
-    assert counts.sum() == pytest.approx((truth**2).sum(), rel=1e-2)
+    assert counts.sum() == pytest.approx((truth**2).sum(), rel=1e-2)  # Parseval
     result = reconstruct(
         counts,
         forward="phase-retrieval",

@@ -70,8 +70,7 @@ def main() -> int:
     dock.run()
     wait(
         lambda: (
-            any(u.preview is not None and u.done > 0.4 * u.total for u in updates)
-            or not dock.busy
+            any(u.preview is not None and u.done > 0.4 * u.total for u in updates) or not dock.busy
         ),
         options.limit,
     )

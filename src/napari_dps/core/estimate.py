@@ -25,6 +25,8 @@ LENGTH = 3.0
 EXPONENT = 1.5
 GRID = tuple(4.0**k for k in range(-4, 2))
 """Trial variances of the field, in units of the variance that the data show."""
+ENOUGH = 1.02
+"""Chi-square per datum at which the data are explained."""
 
 
 @dataclass
@@ -67,7 +69,7 @@ def gaussian_field_estimate(
     streams: Streams,
     *,
     positive: bool,
-    iterations: int = 30,
+    iterations: int = 50,
 ) -> Estimate:
     """Return the estimate of an affine operator's object.
 
@@ -119,17 +121,20 @@ def gaussian_field_estimate(
         nothing = torch.zeros((rhs.shape[0], *operator.x_shape), dtype=y.dtype, device=y.device)
         return nothing if found.image is None else found.image
 
-    best = torch.full_like(contrast, GRID[-1])
-    solved = torch.zeros_like(contrast, dtype=torch.bool)
+    best = torch.full_like(contrast, GRID[0])
+    least = torch.full_like(contrast, float("inf"))
     image = torch.zeros((y.shape[0], *operator.x_shape), dtype=y.dtype, device=y.device)
     count = weight.flatten(1).sum(1)
     for factor in GRID:
         trial = solve(factor * contrast, r)
         chi2 = ((weight * (r - operator(trial))) ** 2 / variance).flatten(1).sum(1) / count
-        image = torch.where(solved, image, trial)
-        best = torch.where(solved, best, torch.full_like(best, factor))
-        solved = solved | (_col(chi2, y) <= 1.0)
-        if bool(solved.all()):
+        # A weaker field explains less; a stronger one may not have converged, and shows by it.
+        better = (_col(chi2, y) < least) & (least > ENOUGH)
+        image = torch.where(better, trial, image)
+        best = torch.where(better, torch.full_like(best, factor), best)
+        rising = _col(chi2, y) > 1.2 * least
+        least = torch.where(better, _col(chi2, y), least)
+        if bool((rising | (least <= ENOUGH)).all()):
             break
     s2 = best * contrast
     # One draw of the Gaussian model's posterior error: prior draw minus what data would tell.

@@ -148,4 +148,5 @@ class PoissonGaussianLikelihood(Likelihood):
     def sample(self, z: Tensor, streams: Streams) -> Tensor:
         """Draw counts and add read noise."""
         counts = streams.poisson(z.clamp_min(0))
-        return counts + self.read_variance**0.5 * streams.normal(z.shape[1:]).to(z)
+        drawn: Tensor = counts + self.read_variance**0.5 * streams.normal(z.shape[1:]).to(z)
+        return drawn

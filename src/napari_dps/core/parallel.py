@@ -93,7 +93,7 @@ class ParallelPrior(Prior):
         sizes = [part.shape[0] for part, _ in shares]
 
         def vjp(v: Tensor) -> Tensor:
-            pieces = v.split(sizes)
+            pieces = torch.split(v, sizes)
             return torch.cat(self._each(lambda i: done[i][1](pieces[i]), len(sizes)))
 
         return torch.cat([x0 for x0, _ in done]), vjp

@@ -217,7 +217,8 @@ def _diffracted(name: str, run: Run, truth: Array) -> Case:
     measured = run.image.data.astype(np.float64)
     mean = raw.mean.astype(np.float64)
     gain = fit_one_gain(register(mean, truth).astype(np.float64), truth)
-    registered = np.stack([gain * register(s, truth) for s in raw.samples.astype(np.float64)])
+    turned = [register(s, truth).astype(np.float64) for s in raw.samples]
+    registered: Array = gain * np.stack(turned)
     result = Result(
         registered, raw.axes, raw.scale, raw.units, raw.translate, raw.name, raw.recipe, raw.report
     )

@@ -74,7 +74,9 @@ class InputPanel(QWidget):
         self.regions.setToolTip(
             "Visible region: only what the canvas shows of the frame at hand; good for a first try"
         )
-        self.size_box = MaybeEditor(NumberBox(float, 0.0, exclusive_minimum=True), "unknown", None)
+        self.size_box = MaybeEditor(
+            NumberBox(float, 0.0, exclusive_minimum=True, digits=6), "unknown", None
+        )
         self.size_box.setToolTip("Pixel size along Y and X in micrometres")
         self.origin = QLabel()
         self.apply_button = QPushButton("Set on layer")

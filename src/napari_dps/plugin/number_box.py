@@ -39,6 +39,8 @@ class NumberBox(QAbstractSpinBox):
         Bounds, open where None.
     exclusive_minimum, exclusive_maximum : bool
         Whether the bound itself is out.
+    digits : int, optional
+        Significant digits to show, all by default; the value keeps its others until it is edited.
     """
 
     changed = Signal()
@@ -50,10 +52,11 @@ class NumberBox(QAbstractSpinBox):
         maximum: float | None = None,
         exclusive_minimum: bool = False,
         exclusive_maximum: bool = False,
+        digits: int | None = None,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
-        self._kind = kind
+        self._kind, self._digits = kind, digits
         self._low = -math.inf if minimum is None else minimum
         self._high = math.inf if maximum is None else maximum
         self._open_low, self._open_high = exclusive_minimum, exclusive_maximum
@@ -143,11 +146,13 @@ class NumberBox(QAbstractSpinBox):
 
     def _settle(self) -> None:
         self._settled = self._value
-        if self._parse(self.lineEdit().text()) != self._value:
-            self._show()
+        self._show()
 
     def _show(self) -> None:
-        self.lineEdit().setText(number_text(self._value))
+        value = self._value
+        shown = value if self._digits is None else float(f"{value:.{self._digits}g}")
+        self.lineEdit().setText(number_text(shown))
+        self.lineEdit().setCursorPosition(0)
         self.lineEdit().setStyleSheet("")
 
     def validate(self, text: str, position: int) -> tuple[Any, str, int]:
@@ -178,6 +183,7 @@ class ReciprocalEditor(QWidget):
         self.box = NumberBox(float, 0.0, exclusive_minimum=True)
         self.units = QComboBox()
         self.units.addItems([unit, other])
+        self.units.setMinimumContentsLength(7)
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.box, 1)
