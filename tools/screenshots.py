@@ -19,7 +19,7 @@ from qtpy.QtWidgets import QApplication
 from napari_dps.plugin.samples import load_sample
 from napari_dps.plugin.widget import ReconstructWidget
 
-SIZE = (1200, 760)
+SIZE = (1280, 860)
 
 
 def wait(until: Any, seconds: float) -> None:
@@ -35,10 +35,7 @@ def shoot(viewer: Any, path: Path) -> None:
     """Save the whole window as a small PNG."""
     QTest.qWait(400)
     QApplication.processEvents()
-    viewer.window.screenshot(path=None, canvas_only=False, flash=False)  # draws what is pending
-    picture = viewer.window._qt_window.grab().toImage()
-    picture = picture.convertToFormat(picture.Format.Format_Indexed8)
-    picture.save(str(path), "PNG", 0)
+    viewer.window.screenshot(path=str(path), canvas_only=False, flash=False)
     print(path, f"{path.stat().st_size / 1000:.0f} kB")
 
 
@@ -58,7 +55,8 @@ def main() -> int:
     viewer.window.add_dock_widget(dock, name="Reconstruct (DPS)")
     for data, arguments, _ in load_sample(options.sample):
         viewer.add_image(data, **arguments)
-    viewer.scale_bar.visible = True
+    canvas = getattr(viewer, "canvas", None)  # napari 0.9 moved these
+    (viewer if canvas is None else canvas.overlays).scale_bar.visible = True
     dock.set_recipe(dock.recipe.with_parts(samples=options.samples))
     dock.estimate()
     wait(lambda: not dock.busy, options.limit)
@@ -78,7 +76,7 @@ def main() -> int:
     wait(lambda: not dock.busy, options.limit)
     for layer in viewer.layers:
         layer.visible = not layer.name.endswith("samples")
-    viewer.grid.enabled = True
+    (viewer if canvas is None else canvas).grid.enabled = True
     viewer.reset_view()
     shoot(viewer, options.out / "dock-after.png")
     dock.shut_down()

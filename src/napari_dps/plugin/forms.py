@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import re
 from typing import Any
 
 from qtpy.QtCore import Qt, Signal
@@ -12,7 +11,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QSizePolicy,
-    QStackedWidget,
     QToolButton,
     QVBoxLayout,
     QWidget,
@@ -176,24 +174,29 @@ class ComponentChooser(QWidget):
         title = QLabel(f"<b>{GROUP_TITLES[group]}</b>")
         title.setToolTip(GROUP_WORDS[group])
         head.addWidget(self.fold)
+        # The name that recipes and the command line use.
+        self.kind_label = QLabel()
+        self.kind_label.setEnabled(False)
         head.addWidget(title)
         head.addStretch(1)
+        head.addWidget(self.kind_label)
         column.addLayout(head)
 
         self.kinds = QuietComboBox()
         self.kinds.setToolTip(GROUP_WORDS[group])
         for kind, cls in registry(group).items():
-            name = cls.title or kind
-            text = name if re.sub(r"\W", "", name.lower()) == kind else f"{name}  [{kind}]"
-            self.kinds.addItem(text, kind)
+            self.kinds.addItem(cls.title or kind, kind)
             self.kinds.setItemData(
                 self.kinds.count() - 1,
                 f"<qt>{html.escape(cls.summary())}</qt>",
                 Qt.ItemDataRole.ToolTipRole,
             )
         column.addWidget(self.kinds)
-        self._stack = _FittingStack()
-        column.addWidget(self._stack)
+        # One form visible at a time: a stacked widget would stay as tall as its tallest page.
+        self._pages = QWidget()
+        pages = QVBoxLayout(self._pages)
+        pages.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self._pages)
         self.kinds.currentIndexChanged.connect(self._kind_changed)
         self.fold.setChecked(True)
         self._kind_changed()
@@ -210,7 +213,7 @@ class ComponentChooser(QWidget):
             form = ComponentForm(component_class(self.group, self.kind), self._layers)
             form.changed.connect(self.changed)
             self.forms[self.kind] = form
-            self._stack.addWidget(form)
+            self._pages.layout().addWidget(form)
         return self.forms[self.kind]
 
     def value(self) -> Component:
@@ -233,7 +236,9 @@ class ComponentChooser(QWidget):
 
     def _kind_changed(self) -> None:
         form = self.form
-        self._stack.setCurrentWidget(form)
+        for other in self.forms.values():
+            other.setVisible(other is form)
+        self.kind_label.setText(self.kind)
         self._folded(self.fold.isChecked())
         self.changed.emit()
 
@@ -242,21 +247,5 @@ class ComponentChooser(QWidget):
         self.fold.setArrowType(arrow)
         if self.kinds.count():
             empty = not self.form.editors
-            self._stack.setVisible(opened and not empty)
+            self._pages.setVisible(opened and not empty)
             self.fold.setEnabled(not empty)
-
-
-class _FittingStack(QStackedWidget):
-    """A stack as tall as the page that it shows, not as its tallest."""
-
-    def sizeHint(self) -> Any:
-        page = self.currentWidget()
-        return page.sizeHint() if page is not None else super().sizeHint()
-
-    def minimumSizeHint(self) -> Any:
-        page = self.currentWidget()
-        return page.minimumSizeHint() if page is not None else super().minimumSizeHint()
-
-    def setCurrentWidget(self, widget: QWidget) -> None:
-        super().setCurrentWidget(widget)
-        self.updateGeometry()

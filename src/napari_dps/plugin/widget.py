@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image as ImageLayer
 from napari.utils.notifications import show_error, show_info, show_warning
-from qtpy.QtCore import QEvent, Qt, QTimer
+from qtpy.QtCore import QEvent, QTimer
 from qtpy.QtWidgets import (
     QFileDialog,
     QFrame,
@@ -16,7 +16,6 @@ from qtpy.QtWidgets import (
     QLabel,
     QProgressBar,
     QPushButton,
-    QScrollArea,
     QVBoxLayout,
     QWidget,
 )
@@ -30,6 +29,7 @@ from napari_dps.plugin.messages import Estimate, Finished, Request, Update
 from napari_dps.plugin.output import LayerOutput
 from napari_dps.plugin.result_layers import Frame
 from napari_dps.plugin.run_panel import RunPanel
+from napari_dps.plugin.scroll import ScrollColumn
 from napari_dps.plugin.words import estimate_text, progress_text
 from napari_dps.plugin.worker import Computation
 from napari_dps.recipe import Recipe
@@ -252,13 +252,6 @@ class ReconstructWidget(QWidget):
         column.addWidget(_line())
         column.addWidget(self.run_panel)
         column.addStretch(1)
-        area = QScrollArea()
-        area.setWidgetResizable(True)
-        area.setFrameShape(QFrame.Shape.NoFrame)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setWidget(inner)
-        self._area = area
-
         self.load_button = QPushButton("Load recipe…")
         self.save_button = QPushButton("Save recipe…")
         self.estimate_button = QPushButton("Estimate")
@@ -277,7 +270,7 @@ class ReconstructWidget(QWidget):
 
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 6)
-        outer.addWidget(area, 1)
+        outer.addWidget(ScrollColumn(inner), 1)
         foot = QVBoxLayout()
         foot.setContentsMargins(6, 0, 6, 0)
         foot.setSpacing(4)
@@ -293,13 +286,6 @@ class ReconstructWidget(QWidget):
         foot.addWidget(self.status)
         foot.addWidget(self.run_button)
         outer.addLayout(foot)
-        self._fit_width()
-
-    def _fit_width(self) -> None:
-        """Keep the dock wide enough for the forms at hand: there is no bar to scroll sideways."""
-        inner = self._area.widget()
-        bar = self._area.verticalScrollBar().sizeHint().width()
-        self._area.setMinimumWidth(max(300, inner.minimumSizeHint().width() + bar))
 
     def _parts(self) -> list[Any]:
         return [self.input, *self.choosers.values(), self.run_panel]
@@ -321,7 +307,6 @@ class ReconstructWidget(QWidget):
         self.computation.running_changed.connect(self._running_changed)
 
     def _settings_changed(self) -> None:
-        self._fit_width()
         if not self.computation.busy:
             self.estimate_label.setText("not estimated yet")
 
