@@ -165,9 +165,12 @@ def test_cooldown() -> None:
     early.finish(5.0)
     assert early.factor(6.0) == pytest.approx(0.5)
     other = Cooldown(total=50, share=0.4, short=2)
-    other.restore(early.state())
+    other.restore(early.state(), minutes=6.0)
     assert other.over(7.0)
     assert not other.over(6.9)
+    longer = Cooldown(total=50, share=0.4, short=2)
+    longer.restore(early.state(), minutes=7.0)  # it had ended: a longer plan goes on
+    assert longer.factor(10.0) == 1.0
 
 
 def test_sigma_stays_above_the_noise_and_in_range() -> None:

@@ -154,10 +154,11 @@ def test_cancel_keeps_the_process(computer: Computer) -> None:
 
 def test_a_step_that_hangs_is_killed_and_samples_survive() -> None:
     computer = Computer(fake_run.COMMAND)
-    first = hangs = False
+    first, hangs = False, threading.Event()
     end: Any = None
-    for message in computer.ask(request(fake_run.STUCK), lambda: hangs):
-        hangs |= first and message is None  # nothing came for a while after the first sample
+    for message in computer.ask(request(fake_run.STUCK), hangs.is_set):
+        if first and message is None:  # nothing came for a while after the first sample
+            hangs.set()
         first |= isinstance(message, Update) and message.samples_done == 1
         end = message
     assert isinstance(end, Finished)

@@ -95,8 +95,8 @@ class Cooldown:
             "finishing": float(self.finishing),
         }
 
-    def restore(self, state: dict[str, float]) -> None:
-        """Take over a cool-down that had begun; otherwise the new run's plan stands."""
-        if state["finishing"]:
+    def restore(self, state: dict[str, float], minutes: float) -> None:
+        """Take over a cool-down that was not over at ``minutes``; else the new plan stands."""
+        if state["finishing"] and minutes < state["end"]:
             self.begin, self.end, self.height = state["begin"], state["end"], state["height"]
             self.finishing = True

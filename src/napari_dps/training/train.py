@@ -147,7 +147,7 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         self.step = int(state["step"])
         self.clock.seconds = float(state["seconds"])
-        self.cooldown.restore(state["cooldown"])
+        self.cooldown.restore(state["cooldown"], self.clock.minutes)
 
 
 def read_checkpoint(out: Path) -> dict[str, Any]:
