@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from napari_dps.errors import DPSError, InputError
 from napari_dps.grid import Grid
 from napari_dps.image import Image
-from napari_dps.memory import OVERLAP, Layout, is_out_of_memory, layout, smaller
+from napari_dps.memory import CPU_BATCH, OVERLAP, Layout, is_out_of_memory, layout, smaller
 from napari_dps.prepare import Prepared, open_image, prepare
 from napari_dps.progress import Cancelled, Plan, Progress
 from napari_dps.recipe import Intensity, Recipe
@@ -143,7 +143,9 @@ class Run:
         side = (
             [min(n, 64) for n in shape[1:]] if self.recipe.prior.kind != "gaussian" else shape[1:]
         )
-        x = torch.zeros((1, shape[0], *side), dtype=self._problem.y.dtype, device=self.device)
+        # The batch of the run, since samples share its threads; small, since the plan is quick.
+        batch = min(self._layout.batch, CPU_BATCH)
+        x = torch.zeros((batch, shape[0], *side), dtype=self._problem.y.dtype, device=self.device)
         times = []
         for _ in range(2):
             begin = time.perf_counter()
@@ -157,7 +159,7 @@ class Run:
         steps = self._sampler.total_steps() * items
         if self._layout.tile is not None:
             backward += forward
-        ratio = pixels / math.prod(side)
+        ratio = pixels / math.prod(side) / batch
         seconds = steps * ratio * (per_step[0] * forward + per_step[1] * backward)
         held = self._layout.tile**2 if self._layout.tile else pixels * self._layout.batch
         need = held * self._prior.bytes_per_pixel() + 40 * pixels * self._layout.batch * 4
