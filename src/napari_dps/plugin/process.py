@@ -1,10 +1,11 @@
 """The process that computes, seen from both ends of its pipe.
 
 Why a process and not just a thread: importing torch in a thread holds the interpreter's lock for
-0.8 s at a stretch (measured; 0.5 s is allowed), a step of several network calls cannot be
-interrupted in a thread but a process can be killed within a second, and memory of the graphics
-card comes back for certain only when a process ends. Why not `multiprocessing`: its spawned
-children run the main script again, which is napari itself or a user's script without a guard.
+0.5 to 0.8 s at a stretch (measured on two busy cores; 0.5 s is allowed), a step of several
+network calls cannot be interrupted in a thread but a process can be killed within a second, and
+memory of the graphics card comes back for certain only when a process ends. Why not
+`multiprocessing`: its spawned children run the main script again, which is napari itself or a
+user's script without a guard.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from napari_dps.plugin.messages import (
 )
 
 #: Seconds that a cancelled run gets to finish its step before its process is ended.
-GRACE = 0.5
+GRACE = 0.4
 _COMMAND = (sys.executable, "-c", "from napari_dps.plugin.process import serve; serve()")
 _STOP, _END = "stop", "end"
 _HEAD = struct.Struct(">Q")

@@ -30,7 +30,7 @@ from napari_dps.plugin.output import LayerOutput
 from napari_dps.plugin.result_layers import Frame
 from napari_dps.plugin.run_panel import RunPanel
 from napari_dps.plugin.scroll import ScrollColumn
-from napari_dps.plugin.words import estimate_text, progress_text
+from napari_dps.plugin.words import duration, estimate_text, progress_text
 from napari_dps.plugin.worker import Computation
 from napari_dps.recipe import Recipe
 
@@ -228,7 +228,9 @@ class ReconstructWidget(QWidget):
         if end.cancelled:
             self.status.setText(f"cancelled; kept {count} finished sample{'s' * (count != 1)}")
         else:
-            self.status.setText(f"done: {count} sample{'s' * (count != 1)}")
+            took = end.result.report.get("seconds")
+            text = "" if took is None else f" in {duration(took)}"
+            self.status.setText(f"done: {count} sample{'s' * (count != 1)}{text}")
 
     def _failed(self, text: str, partial: Any) -> None:
         if partial is not None and self._frame is not None:
