@@ -16,7 +16,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from napari_dps.core.prior import Prior, Vjp
+from napari_dps.core.prior import Prior, Vjp, WrappedPrior
 
 T = TypeVar("T")
 
@@ -34,7 +34,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return pool
 
 
-class ParallelPrior(Prior):
+class ParallelPrior(WrappedPrior):
     """A prior that works on the samples of a batch in parallel threads, on a CPU.
 
     Parameters
@@ -46,19 +46,8 @@ class ParallelPrior(Prior):
     """
 
     def __init__(self, prior: Prior, threads: int) -> None:
-        super().__init__()
-        self.prior = prior
+        super().__init__(prior)
         self.threads = threads
-        self.sigma_min, self.sigma_max = prior.sigma_min, prior.sigma_max
-        self.data_std, self.pixel_size = prior.data_std, prior.pixel_size
-
-    def power_spectrum(self, shape: tuple[int, ...]) -> Tensor | None:
-        """Return the wrapped prior's spectrum."""
-        return self.prior.power_spectrum(shape)
-
-    def bytes_per_pixel(self) -> float:
-        """Return the wrapped prior's need."""
-        return self.prior.bytes_per_pixel()
 
     def _shares(self, x: Tensor, sigma: Tensor | float) -> list[tuple[Tensor, Tensor | float]]:
         parts = x.chunk(min(self.threads, x.shape[0]))

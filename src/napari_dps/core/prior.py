@@ -73,6 +73,24 @@ class Prior(nn.Module):
         return x0.detach(), vjp
 
 
+class WrappedPrior(Prior):
+    """A prior that calls another one in its own way, and states what that one states."""
+
+    def __init__(self, prior: Prior) -> None:
+        super().__init__()
+        self.prior = prior
+        self.sigma_min, self.sigma_max = prior.sigma_min, prior.sigma_max
+        self.data_std, self.pixel_size = prior.data_std, prior.pixel_size
+
+    def power_spectrum(self, shape: tuple[int, ...]) -> Tensor | None:
+        """Return the wrapped prior's spectrum."""
+        return self.prior.power_spectrum(shape)
+
+    def bytes_per_pixel(self) -> float:
+        """Return the wrapped prior's need."""
+        return self.prior.bytes_per_pixel()
+
+
 def per_sample(value: Tensor | float, like: Tensor) -> Tensor | float:
     """Shape a (B,) tensor so that it broadcasts over the images of ``like``."""
     if isinstance(value, Tensor) and value.ndim == 1:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from napari_dps.core.prior import Prior, Vjp
+from napari_dps.core.prior import Prior, Vjp, WrappedPrior
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def ramp(spans: list[tuple[int, int]], size: int, overlap: int) -> list[Tensor]:
     return [w / total[a:b] for (a, b), w in zip(spans, weights, strict=True)]
 
 
-class TiledPrior(Prior):
+class TiledPrior(WrappedPrior):
     """A prior that sees the image tile by tile, blended; samplers do not notice.
 
     ``linearize`` is the exact two-pass product: all tiles without gradient, then tile by tile
@@ -75,21 +75,10 @@ class TiledPrior(Prior):
     """
 
     def __init__(self, prior: Prior, tile: int, overlap: int = 32, seed: int = 0) -> None:
-        super().__init__()
+        super().__init__(prior)
         if tile <= 2 * overlap:
             raise ValueError(f"a tile of {tile} pixels must be above twice the overlap {overlap}")
-        self.prior = prior
         self.tile, self.overlap, self.seed = tile, overlap, seed
-        self.sigma_min, self.sigma_max = prior.sigma_min, prior.sigma_max
-        self.data_std, self.pixel_size = prior.data_std, prior.pixel_size
-
-    def power_spectrum(self, shape: tuple[int, ...]) -> Tensor | None:
-        """Return the wrapped prior's spectrum."""
-        return self.prior.power_spectrum(shape)
-
-    def bytes_per_pixel(self) -> float:
-        """Return the wrapped prior's need."""
-        return self.prior.bytes_per_pixel()
 
     def tiles(self, shape: tuple[int, ...], sigma: Tensor | float) -> list[Tile]:
         """Return the tiles of an image of spatial ``shape`` at one noise level."""
