@@ -140,7 +140,7 @@ class Watcher:
 
     def __call__(self, step: Progress) -> None:
         """Take a step."""
-        quarter = 4 * step.done // max(step.total, 1) if step.stage == "sample" else 0
+        quarter = 4 * step.done // max(step.total, 1)
         if quarter > self._quarter:
             self._quarter = quarter
             left = "" if step.seconds_left is None else f", {step.seconds_left:.0f} s left"

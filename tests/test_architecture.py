@@ -24,7 +24,7 @@ FLOORS = [
     {"forward", "noise", "priors", "samplers"},
     {
         *("uncertainty", "training", "image", "io", "_tiff", "result", "_resultfile", "api"),
-        *("evaluate", "doctor", "demo", "prepare", "run", "progress", "report", "memory"),
+        *("evaluate", "doctor", "demo", "prepare", "run", "progress", "report", "memory", "start"),
     },
     {"cli", "plugin"},
 ]

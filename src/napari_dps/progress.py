@@ -36,7 +36,7 @@ class Progress:
     ----------
     stage : {"estimate", "sample"}
     done, total : int
-        Steps of the sampler over all batches.
+        Steps of the sampler over all batches; a search for a start counts as so many of them.
     seconds, seconds_left : float
         Since the start, and to the end (None while unknown).
     samples_done, samples : int

@@ -17,8 +17,9 @@ from napari_dps.image import Image
 from napari_dps.memory import CPU_BATCH, OVERLAP, Layout, is_out_of_memory, layout, smaller
 from napari_dps.prepare import Prepared, open_image, prepare
 from napari_dps.progress import Cancelled, Plan, Progress
-from napari_dps.recipe import Intensity, Recipe
+from napari_dps.recipe import Recipe
 from napari_dps.result import Result
+from napari_dps.start import find_start
 
 __all__ = ["Plan", "Progress", "Run"]
 
@@ -160,61 +161,19 @@ class Run:
         if self._layout.tile is not None:
             backward += forward
         ratio = pixels / math.prod(side) / batch
+        search = len(self._live) * self._sampler.search_calls(self._problem.operator.is_affine)
         seconds = steps * ratio * (per_step[0] * forward + per_step[1] * backward)
+        seconds += search * ratio * forward
         held = self._layout.tile**2 if self._layout.tile else pixels * self._layout.batch
         need = held * self._prior.bytes_per_pixel() + 40 * pixels * self._layout.batch * 4
         need += 4 * pixels * items
         return Plan(
-            seconds, int(need), self._layout.batch, self._layout.tile, int(steps * sum(per_step))
+            seconds,
+            int(need),
+            self._layout.batch,
+            self._layout.tile,
+            int(steps * sum(per_step)) + search,
         )
-
-    def _estimate(self) -> None:
-        """Find the object map and the informed start, frame by frame."""
-        import torch
-
-        from napari_dps.core.estimate import gaussian_field_estimate, object_map
-        from napari_dps.core.operator import MappedOperator
-        from napari_dps.core.problem import Start
-        from napari_dps.core.streams import Streams
-
-        problem = self._problem
-        operator = problem.operator.operator
-        images, scales, backgrounds, errors = [], [], [], []
-        details: list[dict[str, Any]] = []
-        positive = self.recipe.noise.kind != "gaussian"
-        for k, f in enumerate(self._live):
-            y = problem.y[k : k + 1]
-            valid = None if problem.valid is None else problem.valid[k : k + 1]
-            streams = Streams(self.recipe.seed, [("estimate", f)], self.device, y.dtype)
-            if hasattr(operator, "classical_estimate"):
-                found = operator.classical_estimate(y, problem.likelihood, valid, streams)
-            else:
-                found = gaussian_field_estimate(
-                    operator, y, problem.likelihood, valid, streams, positive=positive
-                )
-            if isinstance(self.recipe.intensity, Intensity):
-                a = torch.full_like(found.image[:, :, :1, :1], self.recipe.intensity.scale)
-                b = torch.full_like(a, self.recipe.intensity.background)
-            else:
-                a, b = object_map(operator.crop(found.image), found.noise)
-                if operator.symmetric:
-                    # A diffraction pattern has no flat background: zero stays zero.
-                    a, b = a + b, torch.zeros_like(b)
-            images.append(found.image)
-            scales.append(a)
-            backgrounds.append(b)
-            errors.append(float((found.error.max() * 2 / a.max()).item()))
-            details.append(found.details)
-        scale, background = torch.cat(scales), torch.cat(backgrounds)
-        mapped = MappedOperator(operator, scale, background)
-        start = Start(mapped.from_object(torch.cat(images)), max(errors))
-        problem.operator, problem.start = mapped, start
-        problem.noise_level = problem.find_noise_level()
-        problem.reference = mapped(start.estimate) if operator.is_affine else None
-        self._fields["restart_misfits"] = [d.get("restart_misfits") for d in details]
-        if len(self._live) == 1 and self.recipe.intensity == "auto":
-            intensity = Intensity(scale=float(scale.item()), background=float(background.item()))
-            self.recipe = self.recipe.with_parts(intensity=intensity)
 
     # -- running -------------------------------------------------------------------------------
 
@@ -227,12 +186,20 @@ class Run:
         begin = time.perf_counter()
         self._bind()
         yield Progress("estimate", 0, 1, 0.0, None, 0, self.recipe.samples)
-        self._estimate()
         # Sample-major: a sample is of use once all its frames are there.
         items = [(s, f) for s in range(self.recipe.samples) for f in range(len(self._live))]
         steps = self._sampler.total_steps()
         done_items = 0
         try:
+            # A search counts as so many steps of the sampler, so that one bar covers both.
+            looked = self._search_steps()
+            whole = looked + steps * len(items)
+            for done, total in find_start(self):
+                seconds = time.perf_counter() - begin
+                at = looked * done / total
+                left = seconds * (whole - at) / at
+                yield Progress("estimate", round(at), whole, seconds, left, 0, self.recipe.samples)
+            sampling = time.perf_counter()
             while done_items < len(items):
                 assert self._layout is not None
                 batch = items[done_items : done_items + self._layout.batch]
@@ -240,12 +207,13 @@ class Run:
                     for step in self._sample(batch):
                         seconds = time.perf_counter() - begin
                         share = (done_items + len(batch) * step.i / step.total) / len(items)
-                        left = seconds * (1 - share) / share if share > 0 else None
+                        drawing = time.perf_counter() - sampling
+                        left = drawing * (1 - share) / share if share > 0 else None
                         self._seconds = seconds
                         yield Progress(
                             "sample",
-                            round(share * steps * len(items)),
-                            steps * len(items),
+                            looked + round(share * steps * len(items)),
+                            whole,
                             seconds,
                             left,
                             self.samples_done,
@@ -255,19 +223,29 @@ class Run:
                             self._previewer(step.x0, batch),
                         )
                 except (RuntimeError, MemoryError) as error:
-                    if not is_out_of_memory(error):
-                        raise
-                    self._layout = smaller(self._layout, self._problem.operator.x_shape[1:])
-                    self.warnings.append(
-                        f"memory ran out; went on with {self._layout.batch} samples at once"
-                        + (f" and tiles of {self._layout.tile} px" if self._layout.tile else "")
-                    )
+                    self._shrink(error)
                     continue
                 done_items += len(batch)
         except Cancelled:
             pass  # cancelling is no error: what is finished is kept
         finally:
             self._seconds = time.perf_counter() - begin
+
+    def _search_steps(self) -> int:
+        """Return what the search for a start costs, in steps of one sample."""
+        search: int = self._sampler.search_calls(self._problem.operator.is_affine)
+        calls: float = sum(self._sampler.calls_per_step())
+        return math.ceil(len(self._live) * search / calls)
+
+    def _shrink(self, error: Exception) -> None:
+        """Plan for less memory after running out of it; raise any other error."""
+        if self._layout is None or not is_out_of_memory(error):
+            raise error
+        self._layout = smaller(self._layout, self._problem.operator.x_shape[1:])
+        self.warnings.append(
+            f"memory ran out; went on with {self._layout.batch} samples at once"
+            + (f" and tiles of {self._layout.tile} px" if self._layout.tile else "")
+        )
 
     @property
     def samples_done(self) -> int:
@@ -277,17 +255,23 @@ class Run:
             all((s, f) in self._finished for f in range(frames)) for s in range(self.recipe.samples)
         )
 
-    def _sample(self, batch: list[tuple[int, int]]) -> Iterator[Any]:
-        from napari_dps.core.streams import Streams
+    def _sampled_problem(self, frames: list[int]) -> Any:
+        """Return the problem of one batch, with the run's counter, cancelling and tiling."""
         from napari_dps.core.tiling import TiledPrior
 
         assert self._layout is not None
-        problem = self._problem.select([f for _, f in batch])
+        problem = self._problem.select(frames)
         problem.calls = self._problem.calls
         problem.checkpoint = self._check_cancel
         if self._layout.tile is not None:
             overlap = min(OVERLAP, self._layout.tile // 4)
             problem.prior = TiledPrior(self._prior, self._layout.tile, overlap, self.recipe.seed)
+        return problem
+
+    def _sample(self, batch: list[tuple[int, int]]) -> Iterator[Any]:
+        from napari_dps.core.streams import Streams
+
+        problem = self._sampled_problem([f for _, f in batch])
         streams = Streams(
             self.recipe.seed,
             [(self._live[f], s) for s, f in batch],

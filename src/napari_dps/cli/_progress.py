@@ -67,8 +67,12 @@ class ProgressDisplay:
     def show(self, progress: Any) -> None:
         """Show a step of a run (`napari_dps.api.Progress`)."""
         if progress.stage == "estimate":
-            if self._bar is not None and self._task is not None:
-                self._bar.update(self._task, state="estimating intensities")
+            if progress.seconds_left is None:
+                if self._bar is not None and self._task is not None:
+                    self._bar.update(self._task, state="estimating intensities")
+                return
+            left = duration(progress.seconds_left)
+            self.update(progress.done, progress.total, f"looking for the best start, {left} left")
             return
         left = progress.seconds_left
         words = [f"{progress.samples_done}/{progress.samples} samples"]

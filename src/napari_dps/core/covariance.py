@@ -71,3 +71,10 @@ class StationaryCovariance:
         """Return C^(1/2) v; applied to standard normal numbers it draws from N(0, C)."""
         root = self.transfer.sqrt() if isinstance(self.transfer, Tensor) else self.transfer**0.5
         return self._filter(v, root)
+
+    def whiten(self, v: Tensor) -> Tensor:
+        """Return C^(-1/2) v; modes without variance become zero."""
+        if isinstance(self.transfer, Tensor):
+            tiny = torch.finfo(self.transfer.dtype).tiny
+            return self._filter(v, self.transfer.clamp_min(tiny).rsqrt() * (self.transfer > tiny))
+        return self._filter(v, self.transfer**-0.5)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-import torch
 from torch import Tensor
 
 from napari_dps.core.covariance import StationaryCovariance
+from napari_dps.core.gauss_newton import gauss_newton_draw
 from napari_dps.core.guidance import valid_only
-from napari_dps.core.likelihood import GaussianLikelihood
-from napari_dps.core.linalg import conjugate_gradients, dot
-from napari_dps.core.problem import Problem
+from napari_dps.core.linalg import conjugate_gradients
+from napari_dps.core.problem import Problem, Start
 from napari_dps.core.sampler import Sampler, Step, final_step, finest_level, starting_point
 from napari_dps.core.schedule import karras_ladder
+from napari_dps.core.search import CHAINS, search, search_calls
 from napari_dps.core.streams import Streams
 
 
@@ -24,10 +24,9 @@ class DAPSSampler(Sampler):
     ----------
     steps : int
         Noise levels, one forward pass of the network each.
-    langevin : int
-        Langevin steps a level where the operator is not affine.
     iterations : int
-        Conjugate-gradient iterations of the exact draw where it is.
+        Conjugate-gradient iterations of a draw (of each of its Gauss-Newton steps where the
+        operator is not affine).
     sigma_max, sigma_min : float
         Ends of the ladder.
     informed : bool
@@ -37,14 +36,13 @@ class DAPSSampler(Sampler):
     def __init__(
         self,
         steps: int,
-        langevin: int,
         iterations: int,
         *,
         sigma_max: float,
         sigma_min: float | None,
         informed: bool,
     ) -> None:
-        self.steps, self.langevin, self.iterations = steps, langevin, iterations
+        self.steps, self.iterations = steps, iterations
         self.sigma_max, self.sigma_min, self.informed = sigma_max, sigma_min, informed
 
     def total_steps(self) -> int:
@@ -55,6 +53,20 @@ class DAPSSampler(Sampler):
         """Return one forward pass and no product."""
         return 1.0, 0.0
 
+    def search_calls(self, affine: bool) -> int:
+        """Return the forward passes of one image that :meth:`search` costs."""
+        return 0 if affine or not self.informed else search_calls()
+
+    def search(
+        self, problem: Problem, candidates: Tensor, label: object, seed: int, at_once: int
+    ) -> Iterator[tuple[int, int] | Start]:
+        """Look for the best mode where the operator is not affine; see :mod:`.search`."""
+        if not self.search_calls(problem.operator.is_affine):
+            return
+        indices = [("search", label, k) for k in range(CHAINS + len(candidates))]
+        streams = Streams(seed, indices, problem.y.device, problem.y.dtype)
+        yield from search(problem, candidates, streams, self.iterations, at_once)
+
     def sample(self, problem: Problem, n: int, streams: Streams) -> Iterator[Step]:
         """Yield steps; see :meth:`Sampler.sample`."""
 
@@ -63,18 +75,18 @@ class DAPSSampler(Sampler):
 
         x, top = starting_point(problem, noise, self.sigma_max, self.informed)
         sigmas = karras_ladder(self.steps, top, finest_level(problem, self.sigma_min))
-        draw = exact_draw if problem.operator.is_affine else langevin_draw
-        count = self.iterations if problem.operator.is_affine else self.langevin
         total = len(sigmas) - 1
-        # From an informed start the chain goes on where it was: data that say much would need
-        # very many steps to be met again from the denoised image. Without one it begins anew at
-        # every level, so that a wrong solution found early is left.
+        # From an informed start a chain goes on where it was, so that it keeps its mode. Without
+        # one it begins anew at every level, so that a wrong solution found early is left.
         informed = top < self.sigma_max and problem.start is not None
         x0 = problem.start.estimate.expand(n, *x.shape[1:]) if informed and problem.start else None
         for i in range(total):
             mean = problem.denoise(x, sigmas[i])
-            begin = mean if x0 is None or not informed else x0
-            x0, z = draw(problem, x, mean, sigmas[i], streams, count, begin)
+            if problem.operator.is_affine:
+                x0, z = exact_draw(problem, x, mean, sigmas[i], streams, self.iterations)
+            else:
+                begin = mean if x0 is None or not informed else x0
+                x0, z = gauss_newton_draw(problem, mean, sigmas[i], streams, self.iterations, begin)
             x = x0 + sigmas[i + 1] * noise() if sigmas[i + 1] > 0 else x0
             if i + 1 < total:
                 yield Step(i + 1, total, mean, problem.misfit(z), dict(problem.calls))
@@ -88,12 +100,11 @@ def exact_draw(
     sigma: float,
     streams: Streams,
     iterations: int,
-    begin: Tensor,
 ) -> tuple[Tensor, Tensor]:
     """Draw from N(x0; mean, C) N(y; A(x0), V) by perturbing and solving.
 
     C is the prior's stationary covariance given x_sigma. Poisson noise enters by its variance at
-    the expectation of the mean. The draw is exact, so that where it ``begin``s does not matter.
+    the expectation of the mean.
     """
     covariance = StationaryCovariance(problem.prior, x, sigma)
     mask = valid_only(problem)
@@ -112,62 +123,3 @@ def exact_draw(
     )
     x0 = mean + prior_draw
     return (x0 if found.image is None else x0 + found.image), z
-
-
-def stabilised(problem: Problem) -> tuple[Tensor, Callable[[Tensor], tuple[Tensor, Tensor]]]:
-    """Return the measurement, and a map of expectations, where noise has unit variance.
-
-    For counts 2 sqrt(. + 3/8 + sigma_r^2) (Anscombe), for Gaussian noise the quotient by sigma.
-    The map also returns its derivative.
-    """
-    likelihood = problem.likelihood
-    if isinstance(likelihood, GaussianLikelihood):
-        sigma = likelihood.sigma
-        return problem.y / sigma, lambda z: (z / sigma, torch.full_like(z, 1 / sigma))
-    shift = 0.375 + float(getattr(likelihood, "read_variance", 0.0))
-
-    def transform(z: Tensor) -> tuple[Tensor, Tensor]:
-        root = (z + shift - 0.125).clamp_min(1e-3).sqrt()
-        return 2 * root, 1 / root
-
-    return 2 * (problem.y + shift).clamp_min(0).sqrt(), transform
-
-
-def langevin_draw(
-    problem: Problem,
-    x: Tensor,
-    mean: Tensor,
-    sigma: float,
-    streams: Streams,
-    steps: int,
-    begin: Tensor,
-) -> tuple[Tensor, Tensor]:
-    """Draw by unadjusted Langevin steps on the variance-stabilised likelihood.
-
-    The step length is half the inverse of the largest curvature, found by power iteration, per
-    sample; so no step size needs tuning.
-    """
-    tau2 = problem.prior.data_std**2
-    r2 = tau2 * sigma**2 / (tau2 + sigma**2)
-    target, transform = stabilised(problem)
-    mask = valid_only(problem)
-    operator = problem.operator
-    x0 = begin
-    z, jvp, vjp = operator.linearize(x0)
-    slope = transform(z)[1]
-    v = streams.normal(operator.x_shape)
-    curvature = torch.ones_like(dot(v, v))
-    for _ in range(4):
-        v = v / dot(v, v).sqrt().clamp_min(1e-20)
-        w = vjp(mask(slope**2 * jvp(v)))
-        curvature = dot(v, w).clamp_min(0)
-        v = w
-    step = 0.5 / (1.3 * curvature + 1 / r2)
-    for k in range(steps):
-        if k:
-            z, _, vjp = operator.linearize(x0)
-        value, slope = transform(z)
-        pull = vjp(mask(slope * (target - value)))
-        x0 = x0 + step * (pull - (x0 - mean) / r2)
-        x0 = x0 + (2 * step).sqrt() * streams.normal(operator.x_shape)
-    return x0, z

@@ -43,12 +43,15 @@ class Estimate:
         Typical error of the object's darkest and flattest parts: what contrast is noise.
     details : dict
         What is worth reporting, e.g. the restarts' misfits.
+    candidates : Tensor or None, shape (B, K, C, *spatial)
+        Other solutions where the problem has several, the best first.
     """
 
     image: Tensor
     error: Tensor
     noise: Tensor
     details: dict[str, object]
+    candidates: Tensor | None = None
 
 
 def smooth(image: Tensor, size: int) -> Tensor:

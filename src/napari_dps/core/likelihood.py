@@ -38,6 +38,10 @@ class Likelihood:
         """Return the variance of y_j at expectation z_j, per datum."""
         raise NotImplementedError
 
+    def curvature(self, y: Tensor, z: Tensor) -> Tensor:
+        """Return a positive weight per datum for Gauss-Newton steps: the Fisher information."""
+        return 1 / self.variance(z)
+
     def dps_weight(self, y: Tensor) -> Tensor:
         """Return the weight Lambda_jj of the norm in the paper's DPS step."""
         raise NotImplementedError
@@ -103,6 +107,20 @@ class PoissonLikelihood(Likelihood):
         """Return z, at least Z_MIN."""
         return z.clamp_min(Z_MIN)
 
+    @staticmethod
+    def bounded_information(y: Tensor, variance: Tensor) -> Tensor:
+        """Return the Fisher information, and more where a step would overshoot.
+
+        Far more counts than expected pull by y / z: without the bound one step would multiply
+        the expectation by more than four.
+        """
+        bound: Tensor = torch.maximum(1 / variance, y / (4 * variance**2))
+        return bound
+
+    def curvature(self, y: Tensor, z: Tensor) -> Tensor:
+        """Return the bounded Fisher information."""
+        return self.bounded_information(y, self.variance(z))
+
     def dps_weight(self, y: Tensor) -> Tensor:
         """Return 1 / (2 max(y, 1)): the paper's weight, biased at low counts."""
         return 0.5 / y.clamp_min(1.0)
@@ -139,6 +157,10 @@ class PoissonGaussianLikelihood(Likelihood):
     def variance(self, z: Tensor) -> Tensor:
         """Return z + sigma_r^2, with z at least Z_MIN."""
         return z.clamp_min(Z_MIN) + self.read_variance
+
+    def curvature(self, y: Tensor, z: Tensor) -> Tensor:
+        """Return the weight of counts of the same variance; see :class:`PoissonLikelihood`."""
+        return PoissonLikelihood.bounded_information(y + self.read_variance, self.variance(z))
 
     def dps_weight(self, y: Tensor) -> Tensor:
         """Return 1 / (2 max(y + sigma_r^2, 1))."""

@@ -15,7 +15,7 @@ from napari_dps.core.estimate import Estimate
 from napari_dps.core.streams import Streams
 
 BETA = 0.9
-ROUNDS = ((16, 300), (6, 500), (3, 700))
+ROUNDS = ((16, 300), (4, 500))
 """How many restarts go on, and for how many iterations: the worse half is given up each time."""
 
 
@@ -73,6 +73,7 @@ def phase_by_projections(
             "restarts": rounds[0][0],
             "restart_misfits": [m.tolist() for m in misfits],
         },
+        torch.stack(images),
     )
 
 

@@ -23,10 +23,16 @@ class Start:
         In prior units.
     error : float
         Largest root-mean-square error expected of it, in prior units.
+    level : float or None
+        Noise level at which samplers join; None: it follows from the error.
+    misfits : list of float
+        Chi-square per datum of the restarts that led to it, best first; may be empty.
     """
 
     estimate: Tensor
     error: float
+    level: float | None = None
+    misfits: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -86,7 +92,7 @@ class Problem:
         operator = MappedOperator(
             self.operator.operator, take(self.operator.scale), take(self.operator.background)
         )
-        start = self.start and Start(take(self.start.estimate), self.start.error)
+        start = self.start and replace(self.start, estimate=take(self.start.estimate))
         valid = None if self.valid is None else take(self.valid)
         reference = None if self.reference is None else take(self.reference)
         return replace(

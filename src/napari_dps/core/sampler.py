@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from napari_dps.core.problem import Problem
+from napari_dps.core.problem import Problem, Start
 from napari_dps.core.schedule import ddpm_ladder, informed_sigma, karras_ladder
 from napari_dps.core.streams import Streams
 
@@ -56,6 +56,32 @@ class Sampler:
             Random numbers.
         """
         raise NotImplementedError
+
+    def search_calls(self, affine: bool) -> int:
+        """Return the forward passes of one image that :meth:`search` costs a frame."""
+        return 0
+
+    def search(
+        self, problem: Problem, candidates: Tensor, label: object, seed: int, at_once: int
+    ) -> Iterator[tuple[int, int] | Start]:
+        """Improve the start of one frame before samples are drawn, where the sampler can.
+
+        Yields (done, total) and at the end the start; nothing where there is nothing to do.
+
+        Parameters
+        ----------
+        problem : Problem
+            Of one frame.
+        candidates : Tensor, shape (K, *x_shape)
+            Classical solutions in prior units, best first.
+        label : object
+            The frame, for its random streams.
+        seed : int
+            Seed of the run.
+        at_once : int
+            Images a network call may hold.
+        """
+        yield from ()
 
     def total_steps(self) -> int:
         """Return how many steps :meth:`sample` yields."""
@@ -179,7 +205,8 @@ def starting_point(
 ) -> tuple[Tensor, float]:
     """Return x at the first noise level, and that level."""
     if informed and problem.start is not None:
-        sigma = informed_sigma(problem.start.error, sigma_max)
+        level = problem.start.level
+        sigma = informed_sigma(problem.start.error, sigma_max) if level is None else level
         if sigma < sigma_max:
             return problem.start.estimate + sigma * noise(), sigma
     return sigma_max * noise(), sigma_max

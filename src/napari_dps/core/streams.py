@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -43,6 +44,13 @@ class Streams:
 
     def _generator(self, key: int) -> torch.Generator:
         return torch.Generator(device=self.device).manual_seed(key)
+
+    def take(self, keep: Sequence[int]) -> Streams:
+        """Return the streams numbered ``keep``, which go on from where they are."""
+        part = copy(self)
+        part.indices = [self.indices[k] for k in keep]
+        part._own = [self._own[k] for k in keep]
+        return part
 
     def __len__(self) -> int:
         return len(self._own)

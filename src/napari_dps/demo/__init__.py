@@ -132,7 +132,7 @@ class _Clock:
         """Pass a step of run ``number`` on."""
         if self._tell is None:
             return
-        part = step.done / max(step.total, 1) if step.stage == "sample" else 0.0
+        part = step.done / max(step.total, 1)
         share = (sum(self._cost[:number]) + part * self._cost[number]) / sum(self._cost)
         seconds = time.perf_counter() - self._begin
         left = None

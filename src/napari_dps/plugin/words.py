@@ -32,7 +32,9 @@ def estimate_text(estimate: Estimate) -> str:
 def progress_text(update: Update) -> str:
     """Return how far a run is, in one line."""
     if update.stage != "sample":
-        return "looking at the data…"
+        if update.seconds_left is None:
+            return "looking at the data…"
+        return f"looking for the best start, {duration(update.seconds_left)} left"
     text = f"{update.samples_done} of {update.samples} samples"
     if update.seconds_left is not None:
         text += f", {duration(update.seconds_left)} left"

@@ -205,8 +205,16 @@ def load_prior(
             f"Weights of prior folder {str(folder)!r} are not all finite: train the prior again."
         )
     network = network.to(device=device, dtype=dtype or torch.float32)
+    spectrum = info.spectrum
     return NetworkPrior(
-        network, info.sigma_min, info.sigma_max, data_std=info.data_std, pixel_size=info.pixel_size
+        network,
+        info.sigma_min,
+        info.sigma_max,
+        data_std=info.data_std,
+        pixel_size=info.pixel_size,
+        spectrum=None
+        if spectrum is None
+        else (spectrum.std, spectrum.correlation_length, spectrum.exponent),
     )
 
 

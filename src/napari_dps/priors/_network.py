@@ -14,6 +14,7 @@ from diffusers import UNet2DModel
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..core.covariance import power_law_spectrum
 from ..core.prior import Prior, per_sample
 from ..errors import PriorError
 
@@ -118,6 +119,9 @@ class NetworkPrior(Prior):
         Standard deviation of clean images; None takes the network's ``sigma_data``.
     pixel_size : float or None
         Micrometres per pixel of the training images, where known.
+    spectrum : (float, float, float) or None
+        Standard deviation, correlation length in pixels and exponent of the clean images' power
+        spectrum; see :func:`napari_dps.core.covariance.power_law_spectrum`.
     """
 
     def __init__(
@@ -127,13 +131,19 @@ class NetworkPrior(Prior):
         sigma_max: float = 160.0,
         data_std: float | None = None,
         pixel_size: float | None = None,
+        spectrum: tuple[float, float, float] | None = None,
     ) -> None:
         super().__init__()
+        self.spectrum = spectrum
         self.network = network.eval().requires_grad_(False)
         self.sigma_min = float(sigma_min)
         self.sigma_max = float(sigma_max)
         self.data_std = network.sigma_data if data_std is None else float(data_std)
         self.pixel_size = pixel_size
+
+    def power_spectrum(self, shape: tuple[int, ...]) -> Tensor | None:
+        """Return the variance per Fourier mode of clean images on a grid of ``shape``."""
+        return None if self.spectrum is None else power_law_spectrum(shape, *self.spectrum)
 
     def bytes_per_pixel(self) -> float:
         """Return about how many bytes a pixel of a sample needs (measured: 2680 at width 32)."""

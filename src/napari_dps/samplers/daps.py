@@ -3,8 +3,9 @@
 Zhang et al., "Improving Diffusion Inverse Problem Solving with Decoupled Noise Annealing", CVPR
 2025 (arXiv 2407.01521). Here calibrated: the likelihood's width is the noise's; the width of
 p(x0 | x_sigma) comes from the prior's own variance (its power spectrum where stated); the draw is
-exact where the operator is affine, and otherwise Langevin steps on the variance-stabilised
-likelihood with a step length from the curvature. No backpropagation through the network.
+exact where the operator is affine, and otherwise a randomised Gauss-Newton solve against the
+exact likelihood (:mod:`napari_dps.core.gauss_newton`), begun in the mode that a search found
+(:mod:`napari_dps.core.search`). No backpropagation through the network.
 """
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -24,18 +25,16 @@ class DAPS(SamplerChoice):
     kind: Literal["daps"] = "daps"
     title: ClassVar[str] = "Decoupled annealing (DAPS)"
 
-    steps: int = Field(100, ge=2, le=10_000)
+    steps: int = Field(50, ge=2, le=10_000)
     """Noise levels visited; one forward pass of the network each."""
-    langevin: int = Field(30, ge=1, le=10_000)
-    """Langevin steps a level, where the operator is not affine."""
     iterations: int = Field(20, ge=1, le=1000)
-    """Conjugate-gradient iterations of the exact draw, where it is affine."""
+    """Conjugate-gradient iterations of a draw, or of each Gauss-Newton step of it."""
     sigma_max: float = Field(80.0, gt=0, le=1000)
     """Largest noise level, in prior units."""
     sigma_min: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] = "auto"
     """Smallest noise level, in prior units; auto: 0.01, or less where the noise is small."""
     informed_start: bool = True
-    """Start from a classical estimate where there is one."""
+    """Start from a classical estimate or, for phase, from a search among many restarts."""
 
     def bind(self, grid: Grid) -> "Sampler":
         """Build the sampler."""
@@ -43,7 +42,6 @@ class DAPS(SamplerChoice):
 
         return DAPSSampler(
             self.steps,
-            self.langevin,
             self.iterations,
             sigma_max=self.sigma_max,
             sigma_min=None if self.sigma_min == "auto" else min(self.sigma_min, self.sigma_max / 2),

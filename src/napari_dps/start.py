@@ -1,0 +1,117 @@
+"""Before the samples: the object map of each frame, and where its samples begin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from napari_dps.memory import is_out_of_memory, layout
+from napari_dps.recipe import Intensity
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_dps.core.problem import Problem
+    from napari_dps.run import Run
+
+__all__ = ["find_start"]
+
+MANY = 64
+"""Images that a search may hold at once, memory allowing."""
+
+
+def find_start(run: Run) -> Iterator[tuple[int, int]]:
+    """Give a run's problem its object map and its start; yield (done, total) of a search."""
+    import torch
+
+    from napari_dps.core.operator import MappedOperator
+    from napari_dps.core.problem import Start
+
+    problem = run._problem
+    operator = problem.operator.operator
+    found, scales, backgrounds = [], [], []
+    for k in range(len(run._live)):
+        estimate = _classical(run, k)
+        a, b = _object_map(run, estimate)
+        found.append(estimate)
+        scales.append(a)
+        backgrounds.append(b)
+    mapped = MappedOperator(operator, torch.cat(scales), torch.cat(backgrounds))
+    problem.operator = mapped
+    error = max(
+        float((e.error.max() * 2 / a.max()).item()) for e, a in zip(found, scales, strict=True)
+    )
+    problem.start = Start(mapped.from_object(torch.cat([e.image for e in found])), error)
+    problem.noise_level = problem.find_noise_level()
+    problem.reference = mapped(problem.start.estimate) if operator.is_affine else None
+    starts: list[Start] = []
+    for k, estimate in enumerate(found):
+        for step in _searched(run, k, estimate.candidates):
+            if isinstance(step, Start):
+                starts.append(step)
+            else:
+                done, total = step
+                yield k * total + done, total * len(found)
+    if starts:
+        together = torch.cat([s.estimate for s in starts])
+        problem.start = replace(starts[0], estimate=together)
+        run._fields["restart_misfits"] = [s.misfits for s in starts]
+    if len(found) == 1 and run.recipe.intensity == "auto":
+        intensity = Intensity(scale=float(scales[0].item()), background=float(backgrounds[0]))
+        run.recipe = run.recipe.with_parts(intensity=intensity)
+
+
+def _classical(run: Run, k: int) -> Any:
+    """Return the classical estimate of the live frame ``k``."""
+    from napari_dps.core.estimate import gaussian_field_estimate
+    from napari_dps.core.streams import Streams
+
+    problem: Problem = run._problem
+    operator: Any = problem.operator.operator
+    y = problem.y[k : k + 1]
+    valid = None if problem.valid is None else problem.valid[k : k + 1]
+    streams = Streams(run.recipe.seed, [("estimate", run._live[k])], run.device, y.dtype)
+    if hasattr(operator, "classical_estimate"):
+        return operator.classical_estimate(y, problem.likelihood, valid, streams)
+    positive = run.recipe.noise.kind != "gaussian"
+    return gaussian_field_estimate(
+        operator, y, problem.likelihood, valid, streams, positive=positive
+    )
+
+
+def _object_map(run: Run, estimate: Any) -> tuple[Tensor, Tensor]:
+    """Return scale and background of a frame, as asked or as its estimate suggests."""
+    import torch
+
+    from napari_dps.core.estimate import object_map
+
+    operator = run._problem.operator.operator
+    if isinstance(run.recipe.intensity, Intensity):
+        a = torch.full_like(estimate.image[:, :, :1, :1], run.recipe.intensity.scale)
+        return a, torch.full_like(a, run.recipe.intensity.background)
+    a, b = object_map(operator.crop(estimate.image), estimate.noise)
+    if operator.symmetric:
+        # A diffraction pattern has no flat background: zero stays zero.
+        return a + b, torch.zeros_like(b)
+    return a, b
+
+
+def _searched(run: Run, k: int, candidates: Tensor | None) -> Iterator[Any]:
+    """Let the sampler look for a better start of the live frame ``k``."""
+    problem = run._sampled_problem([k])
+    others = problem.start.estimate
+    if candidates is not None:
+        others = problem.operator.from_object(candidates[0])
+    shape, need = problem.operator.x_shape[1:], run._prior.bytes_per_pixel()
+    at_once = layout(MANY, shape, need, run.device).batch
+    while True:
+        try:
+            yield from run._sampler.search(problem, others, run._live[k], run.recipe.seed, at_once)
+        except (RuntimeError, MemoryError) as error:
+            if at_once == 1 or not is_out_of_memory(error):
+                run._shrink(error)
+                problem = run._sampled_problem([k])
+            at_once = max(1, at_once // 2)
+        else:
+            return
