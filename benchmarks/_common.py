@@ -104,10 +104,15 @@ def wiener_filters(counts: Array, blur: Blur) -> list[tuple[float, Array, float]
 
 
 def paired(rows: list[dict[str, Any]], first: str, second: str) -> dict[str, float]:
-    """Return mean, standard error and minimum of row[first] - row[second]."""
-    gains = np.array([row[first] - row[second] for row in rows])
+    """Return mean, standard error and minimum of row[first] - row[second], where both are."""
+    gains = np.array([r[first] - r[second] for r in rows if first in r and second in r])
     error = float(gains.std(ddof=1) / np.sqrt(len(gains))) if len(gains) > 1 else 0.0
-    return {"mean": float(gains.mean()), "standard_error": error, "min": float(gains.min())}
+    return {
+        "mean": float(gains.mean()),
+        "standard_error": error,
+        "min": float(gains.min()),
+        "images": len(gains),
+    }
 
 
 def mean_of(rows: list[dict[str, Any]], key: str) -> float | None:

@@ -87,11 +87,13 @@ def classical(row: dict[str, Any], counts: Array, truth: Array) -> None:
     score(row, "rl_best", image, truth)
 
 
-def tuned_scale(image: Array, peak: float, steps: int, prior: Any, likelihood: str) -> float:
+def tuned_scale(
+    image: Array, peak: float, steps: int, prior: Any, likelihood: str, scales: tuple[float, ...]
+) -> float:
     """Return the DPS step length that restores a crop kept for tuning best, with one sample."""
     counts, truth = measure(image, peak, seed=999, crop_seed=1)
     found = {}
-    for scale in SCALES:
+    for scale in scales:
         choice = {"kind": "dps", "steps": steps, "scale": scale, "likelihood": likelihood}
         try:
             result = restore(counts, f"tuning {steps} steps, scale {scale}", 1, choice, prior)
@@ -122,6 +124,10 @@ def main(
         1000,
     ),
     dps_samples: int = 8,
+    dps_images: int | None = None,
+    dps_scales: Annotated[
+        tuple[float, ...], Parameter(negative="", consume_multiple=True)
+    ] = SCALES,
     dps_likelihood: str = "auto",
     out: Path | None = None,
 ) -> None:
@@ -145,6 +151,10 @@ def main(
         Run DPS as published beside it, its scale tuned on another crop of the first image.
     dps_steps, dps_samples, dps_likelihood
         Its steps, samples and likelihood.
+    dps_images
+        Run it on so many images only; a thousand steps take minutes each.
+    dps_scales
+        Step lengths to choose from.
     out
         File for the JSON.
     """
@@ -156,7 +166,7 @@ def main(
     for peak in peaks:
         if dps:
             for steps in dps_steps:
-                best = tuned_scale(read(paths[0]), peak, steps, source, dps_likelihood)
+                best = tuned_scale(read(paths[0]), peak, steps, source, dps_likelihood, dps_scales)
                 scales[f"{peak:g} photons, {steps} steps"] = best
         for number, path in enumerate(paths):
             counts, truth = measure(read(path), peak, seed=number)
@@ -172,7 +182,8 @@ def main(
             if samples > 1:
                 row["coverage"] = coverage(result.samples, truth, level)
                 row["spread_over_error"] = spread_skill(result.samples, truth)
-            for steps in dps_steps if dps else ():
+            wanted = dps and (dps_images is None or number < dps_images)
+            for steps in dps_steps if wanted else ():
                 scale = scales[f"{peak:g} photons, {steps} steps"]
                 choice = {
                     "kind": "dps",

@@ -1,0 +1,133 @@
+"""What a sampler adds to its bare network calls at 256x256, as JSON.
+
+    python benchmarks/overhead.py [--kinds mmps pigdm] [--samples 1 4] [--out FILE]
+
+A blurred synthetic scene of 256x256 pixels with Poisson noise. Every forward pass and every
+product with the transposed Jacobian is timed on its own; what a step takes beyond their sum is the
+sampler's, its operator and its random numbers included. Few steps are enough: they cost the same
+all the way down.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from _common import machine, publish, say
+from cyclopts import App, Parameter
+from torch import Tensor
+
+import napari_dps
+from napari_dps.core.prior import Prior, Vjp, WrappedPrior
+from napari_dps.run import Run
+from napari_dps.start import find_start
+from napari_dps.training.phantoms import phantom
+
+SIDE = 256
+FORWARD = {"kind": "gaussian-blur", "sigma": 2.0}
+app = App(help="A sampler's overhead over its network calls, as JSON.")
+
+
+class TimedPrior(WrappedPrior):
+    """A prior that adds up the seconds of its calls."""
+
+    def __init__(self, prior: Prior) -> None:
+        super().__init__(prior)
+        self.seconds = {"forward": 0.0, "vjp": 0.0}
+        self.calls = {"forward": 0, "vjp": 0}
+
+    def _timed(self, kind: str, work: Any, *arguments: Any) -> Any:
+        begin = time.perf_counter()
+        result = work(*arguments)
+        self.seconds[kind] += time.perf_counter() - begin
+        self.calls[kind] += 1
+        return result
+
+    def forward(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        """Call the prior."""
+        result: Tensor = self._timed("forward", self.prior, x, sigma)
+        return result
+
+    def linearize(self, x: Tensor, sigma: Tensor | float) -> tuple[Tensor, Vjp]:
+        """Linearize the prior and time its products too."""
+        x0, vjp = self._timed("forward", self.prior.linearize, x, sigma)
+        return x0, lambda v: self._timed("vjp", vjp, v)
+
+
+def study(kind: str, samples: int, steps: int) -> dict[str, Any]:
+    """Return the figures of one sampler and one number of samples drawn at once."""
+    scene = 40 * phantom(np.random.default_rng(0), SIDE).astype(np.float64) + 1
+    counts = napari_dps.simulate(scene, seed=0, forward=FORWARD, noise="poisson")
+    recipe = {
+        "forward": FORWARD,
+        "noise": "poisson",
+        "sampler": {"kind": kind, "steps": steps},
+        "samples": samples,
+    }
+    run = Run(counts, recipe, device="cpu")
+    run._bind()
+    for _ in find_start(run):
+        pass
+    batch = [(s, 0) for s in range(samples)]
+    for _ in run._sample(batch):  # warm caches and allocator
+        break
+    timed = TimedPrior(run._prior)
+    run._problem.prior = timed
+    begin = time.perf_counter()
+    for _ in run._sample(batch):
+        pass
+    seconds = time.perf_counter() - begin
+    network = sum(timed.seconds.values())
+    return {
+        "sampler": kind,
+        "samples": samples,
+        "steps": steps,
+        "forward_calls": timed.calls["forward"],
+        "vjp_calls": timed.calls["vjp"],
+        "seconds_per_forward": timed.seconds["forward"] / max(timed.calls["forward"], 1),
+        "seconds_per_vjp": timed.seconds["vjp"] / max(timed.calls["vjp"], 1),
+        "seconds_per_step": seconds / steps,
+        "overhead": seconds / network - 1,
+    }
+
+
+@app.default
+def main(
+    *,
+    kinds: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)] = (
+        "mmps",
+        "pigdm",
+        "dps",
+    ),
+    samples: Annotated[tuple[int, ...], Parameter(negative="", consume_multiple=True)] = (1, 4),
+    steps: int = 6,
+    out: Path | None = None,
+) -> None:
+    """Run the benchmark.
+
+    Parameters
+    ----------
+    kinds
+        Samplers.
+    samples
+        How many samples are drawn at once.
+    steps
+        Steps of each run.
+    out
+        File for the JSON.
+    """
+    rows = []
+    for kind in kinds:
+        for count in samples:
+            rows.append(study(kind, count, steps))
+            say(
+                f"{kind}, {count} samples: {rows[-1]['seconds_per_step']:.2f} s a step, "
+                f"{100 * rows[-1]['overhead']:.1f} % over its network calls"
+            )
+    publish({"what": __doc__, "side": SIDE, "rows": rows, "machine": machine()}, out)
+
+
+if __name__ == "__main__":
+    app()
