@@ -21,6 +21,7 @@ ALL = [
     CountsLikelihood(),
     PoissonGaussianLikelihood(0.0),
     PoissonGaussianLikelihood(2.5),
+    PoissonGaussianLikelihood(2.5, 3.0),
 ]
 each = pytest.mark.parametrize("likelihood", ALL, ids=lambda k: type(k).__name__)
 
@@ -87,7 +88,7 @@ def test_negative_measurement_counts_as_zero() -> None:
 def test_sample_has_mean_and_variance(likelihood: Likelihood, level: float) -> None:
     z = torch.full((2, 1, 200, 200), level, dtype=torch.float64)
     drawn = likelihood.sample(z, Streams(3, [0, 1], dtype=torch.float64))
-    variance = float(likelihood.variance(z).mean())
+    variance = float(likelihood.variance(z).mean()) / likelihood.redundancy
     assert drawn.shape == z.shape
     assert float(drawn.mean()) == pytest.approx(level, abs=5 * (variance / drawn.numel()) ** 0.5)
     assert float(drawn.var()) == pytest.approx(variance, rel=0.05)
@@ -140,3 +141,17 @@ def test_poisson_gaussian_nears_poisson_at_many_counts() -> None:
     y = z + 100
     exact = PoissonLikelihood().score(y, z)
     assert torch.allclose(PoissonGaussianLikelihood(0.0).score(y, z), exact, rtol=0.01)
+
+
+def test_pixels_that_share_a_value_count_as_one() -> None:
+    y, z = pair()
+    one, four = PoissonGaussianLikelihood(2.0), PoissonGaussianLikelihood(2.0, 4.0)
+    assert torch.allclose(4 * four.log_prob(y, z), one.log_prob(y, z))
+    assert torch.allclose(four.variance(z), 4 * one.variance(z))
+    assert torch.allclose(4 * four.curvature(y, z), one.curvature(y, z))
+
+
+@each
+def test_curvature_is_at_least_the_information(likelihood: Likelihood) -> None:
+    y, z = pair()
+    assert (likelihood.curvature(y, z) >= 0.999 / likelihood.variance(z)).all()

@@ -229,7 +229,8 @@ def test_two_given_leave_one() -> None:
 def test_all_given_needs_no_image() -> None:
     report: dict[str, Any] = {}
     noise = PoissonGaussian(gain=1, offset=0, read_noise=0)
-    assert noise.resolve(np.zeros((1, 2, 2)), report) == noise
+    found = noise.resolve(np.zeros((1, 2, 2)), report)
+    assert found == noise.model_copy(update={"pixels_per_value": 1.0})
     assert report["estimated"] == []
 
 
@@ -259,6 +260,9 @@ def test_correlated_noise_is_seen_and_its_variance_found() -> None:
     assert found.gain == pytest.approx(1.0, rel=0.2)
     assert report["correlation"][0] == pytest.approx(0.5, abs=0.1)
     assert "correlated" in report["warnings"][0]
+    # Averaging 2 x 2 pixels leaves a fourth of the values.
+    assert found.pixels_per_value == pytest.approx(4, rel=0.25)
+    assert found.bind(Grid((8, 8))).redundancy == found.pixels_per_value
     assert abs(found.offset - 100) < 3 * report["offset_error"]
 
 

@@ -17,7 +17,8 @@ class Likelihood:
     ``valid`` masks pixels that carry no information; shapes are (B, *y_shape) throughout.
     """
 
-    weighted_scale: float = 1.0
+    redundancy: float = 1.0
+    """Pixels that share one value of noise; each counts with so many times its variance."""
 
     def log_prob(self, y: Tensor, z: Tensor, valid: Tensor | None = None) -> Tensor:
         """Return log p(y | z) per sample, shape (B,)."""
@@ -136,35 +137,51 @@ class PoissonGaussianLikelihood(Likelihood):
     Density: Gaussian of variance z + sigma_r^2, the shot-noise approximation, with its
     log-determinant; it is what a camera with more than about one electron of read noise
     does, and below that it errs as a Gaussian errs for counts.
+
+    Parameters
+    ----------
+    read_noise : float
+        Standard deviation in electrons.
+    redundancy : float
+        Pixels that share one value of noise. An image that was interpolated has fewer values than
+        pixels: its log-density is the pixels' mean over the values they share, so that scales
+        coarser than the correlation are weighted right.
     """
 
-    def __init__(self, read_noise: float) -> None:
+    def __init__(self, read_noise: float, redundancy: float = 1.0) -> None:
         self.read_variance = float(read_noise) ** 2
+        self.redundancy = float(redundancy)
+
+    def _single(self, z: Tensor) -> Tensor:
+        """Return the variance of one pixel: z + sigma_r^2, with z at least Z_MIN."""
+        return z.clamp_min(Z_MIN) + self.read_variance
 
     def log_density(self, y: Tensor, z: Tensor) -> Tensor:
-        """Return the Gaussian log-density with variance z + sigma_r^2."""
-        variance = self.variance(z)
-        return -((y - z) ** 2) / (2 * variance) - 0.5 * variance.log()
+        """Return the Gaussian log-density with variance z + sigma_r^2, over the redundancy."""
+        variance = self._single(z)
+        density: Tensor = -((y - z) ** 2) / (2 * variance) - 0.5 * variance.log()
+        return density / self.redundancy
 
     def score(self, y: Tensor, z: Tensor) -> Tensor:
         """Return the derivative of :meth:`log_density`, variance included."""
-        variance = self.variance(z)
+        variance = self._single(z)
         residual = y - z
         own = (z > Z_MIN).to(z) * (residual**2 / variance - 1) / (2 * variance)
         total: Tensor = residual / variance + own
-        return total
+        return total / self.redundancy
 
     def variance(self, z: Tensor) -> Tensor:
-        """Return z + sigma_r^2, with z at least Z_MIN."""
-        return z.clamp_min(Z_MIN) + self.read_variance
+        """Return the variance with which a pixel counts: z + sigma_r^2, times the redundancy."""
+        return self._single(z) * self.redundancy
 
     def curvature(self, y: Tensor, z: Tensor) -> Tensor:
         """Return the weight of counts of the same variance; see :class:`PoissonLikelihood`."""
-        return PoissonLikelihood.bounded_information(y + self.read_variance, self.variance(z))
+        bound = PoissonLikelihood.bounded_information(y + self.read_variance, self._single(z))
+        return bound / self.redundancy
 
     def dps_weight(self, y: Tensor) -> Tensor:
-        """Return 1 / (2 max(y + sigma_r^2, 1))."""
-        weight: Tensor = 0.5 / (y + self.read_variance).clamp_min(1.0)
+        """Return 1 / (2 max(y + sigma_r^2, 1)), over the redundancy."""
+        weight: Tensor = 0.5 / (y + self.read_variance).clamp_min(1.0) / self.redundancy
         return weight
 
     def sample(self, z: Tensor, streams: Streams) -> Tensor:

@@ -135,7 +135,8 @@ class Problem:
     def misfit(self, z: Tensor) -> Tensor:
         """Return chi-square per valid datum of each sample, shape (B,): about 1 if z explains y."""
         r = self.residual(z)
-        chi2: Tensor = (r**2 / self.likelihood.variance(z)).flatten(1).sum(1)
+        variance = self.likelihood.variance(z) / self.likelihood.redundancy
+        chi2: Tensor = (r**2 / variance).flatten(1).sum(1)
         if self.valid is None:
             return chi2 / r[0].numel()
         count = self.valid.expand_as(r).flatten(1).sum(1).clamp_min(1)

@@ -60,6 +60,11 @@ class Camera:
     levels: list[tuple[float, float, float]]
     correlation: list[float]
 
+    @property
+    def pixels_per_value(self) -> float:
+        """Pixels per independent value: 1 + 2 (rho_1 + rho_2 + ...) along each axis."""
+        return float((1 + 2 * sum(self.correlation)) ** 2)
+
     def report(self) -> dict[str, Any]:
         """Return everything as plain numbers."""
         names = ("gain", "offset", "read_noise")
@@ -69,13 +74,12 @@ class Camera:
             out[f"{name}_error"] = getattr(self, f"{name}_error")
         out["levels"] = [list(level) for level in self.levels]
         out["correlation"] = self.correlation
-        # Along each axis, one value is worth 1 + 2 (rho_1 + rho_2 + ...) pixels.
-        out["pixels_per_value"] = (1 + 2 * sum(self.correlation)) ** 2
+        out["pixels_per_value"] = self.pixels_per_value
         if self.correlation:
             out["warnings"] = [
                 "the noise of neighbouring pixels is correlated "
-                f"({self.correlation[0]:.2f}), as in an interpolated image; the error bars take "
-                "it for independent and are too small"
+                f"({self.correlation[0]:.2f}), as in an interpolated image; "
+                f"{self.pixels_per_value:.1f} pixels count as one measured value"
             ]
         return out
 

@@ -32,6 +32,13 @@ class PoissonGaussian(NoiseModel):
         "auto", json_schema_extra={"unit": "electrons"}
     )
     """Standard deviation of the read noise in photoelectrons; estimated if "auto"."""
+    pixels_per_value: Literal["auto"] | Annotated[float, Field(ge=1, le=64)] = Field(
+        "auto", json_schema_extra={"unit": "px"}
+    )
+    """Pixels that share one value of noise, as in an interpolated image; 1 for independent noise.
+
+    If "auto", it is estimated along with the rest, and 1 where nothing else is estimated.
+    """
 
     def _values(self) -> tuple[float, float, float]:
         if self.gain == "auto" or self.offset == "auto" or self.read_noise == "auto":
@@ -62,7 +69,8 @@ class PoissonGaussian(NoiseModel):
         """
         from napari_dps.core.likelihood import PoissonGaussianLikelihood
 
-        return PoissonGaussianLikelihood(self._values()[2])
+        shared = 1.0 if self.pixels_per_value == "auto" else self.pixels_per_value
+        return PoissonGaussianLikelihood(self._values()[2], shared)
 
     def resolve(self, image: Any, report: dict[str, Any]) -> NoiseModel:
         """Return the noise with everything that was "auto" estimated from the image.
@@ -86,13 +94,17 @@ class PoissonGaussian(NoiseModel):
         estimated = [name for name in names if given[name] is None]
         if not estimated:
             report.update(**given, **{f"{name}_error": 0.0 for name in names}, estimated=[])
-            return self
+            shared = 1.0 if self.pixels_per_value == "auto" else self.pixels_per_value
+            return self.model_copy(update={"pixels_per_value": shared})
         from napari_dps.noise._camera import estimate
         from napari_dps.noise._estimate import Known
 
         camera = estimate(np.asarray(image), Known(**given))
         report.update(camera.report(), estimated=estimated)
-        return self.model_copy(update={name: getattr(camera, name) for name in estimated})
+        found = {name: getattr(camera, name) for name in estimated}
+        if self.pixels_per_value == "auto":
+            found["pixels_per_value"] = camera.pixels_per_value
+        return self.model_copy(update=found)
 
     def check(self, image: Any) -> list[str]:
         """Return a warning where pixels are saturated."""
