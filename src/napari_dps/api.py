@@ -173,7 +173,8 @@ def simulate(
 
 def _refuse_auto(noise: NoiseModel) -> None:
     """Refuse "auto": a simulation cannot estimate the camera from an object."""
-    open_fields = [n for n in type(noise).model_fields if getattr(noise, n) == "auto"]
+    needed = [n for n in type(noise).model_fields if n not in noise.derived]
+    open_fields = [n for n in needed if getattr(noise, n) == "auto"]
     if open_fields:
         raise InputError(
             f"simulating needs numbers for {', '.join(open_fields)} of the noise {noise.kind!r}; "

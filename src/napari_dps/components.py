@@ -198,6 +198,8 @@ class NoiseModel(Component):
     """Base of noise models: how the expected measurement becomes the recorded one."""
 
     group: ClassVar[str] = "noise"
+    derived: ClassVar[frozenset[str]] = frozenset()
+    """Fields whose "auto" needs no image where all others are given."""
 
     def camera(self) -> tuple[float, float]:
         """Return (gain in ADU per electron, offset in ADU)."""

@@ -19,6 +19,7 @@ class PoissonGaussian(NoiseModel):
     """
 
     title: ClassVar[str] = "Poisson and read noise (camera)"
+    derived: ClassVar[frozenset[str]] = frozenset({"pixels_per_value"})
     kind: Literal["poisson-gaussian"] = "poisson-gaussian"
     gain: Literal["auto"] | Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         "auto", json_schema_extra={"unit": "ADU/electron"}
