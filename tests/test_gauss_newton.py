@@ -128,7 +128,7 @@ def test_no_step_raises_the_objective() -> None:
 
 
 def test_search_leaves_a_wrong_classical_solution() -> None:
-    """Candidates in another mode lose against chains from noise; its misfits are best first."""
+    """Candidates in another mode lose against chains from noise."""
     operator = PhaseRetrieval().bind(Grid((32, 32), dtype="float64"))
     spectrum = power_law_spectrum((16, 16), 0.4, 3.0, 2.0)
     prior = GaussianPrior(-0.5, spectrum)

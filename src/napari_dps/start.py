@@ -45,6 +45,7 @@ def find_start(run: Run) -> Iterator[tuple[int, int]]:
     problem.start = Start(mapped.from_object(torch.cat([e.image for e in found])), error)
     problem.noise_level = problem.find_noise_level()
     problem.reference = mapped(problem.start.estimate) if operator.is_affine else None
+    run._fields["restart_misfits"] = [e.details.get("restart_misfits") for e in found]
     starts: list[Start] = []
     for k, estimate in enumerate(found):
         for step in _searched(run, k, estimate.candidates):

@@ -26,7 +26,7 @@ class Start:
     level : float or None
         Noise level at which samplers join; None: it follows from the error.
     misfits : list of float
-        Chi-square per datum of the restarts that led to it, best first; may be empty.
+        Chi-square per datum of the restarts that led to it, most likely first; may be empty.
     """
 
     estimate: Tensor
