@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from napari_dps.errors import InputError
-from napari_dps.priors._folder import load_prior, prior_info
+from napari_dps.errors import InputError, PriorError
+from napari_dps.priors._folder import load_prior, prior_hash, prior_info
 from napari_dps.priors._network import DenoiserNetwork
 from napari_dps.training import phantoms, textures
 from napari_dps.training.data import (
@@ -219,6 +219,18 @@ def test_train_resume_and_export(folder: Path, tmp_path: Path) -> None:
     copy = export(out, tmp_path / "copy", name="mine", licence="CC0")
     assert prior_info(copy).name == "mine"
     assert (copy / "model.safetensors").read_bytes() == (prior / "model.safetensors").read_bytes()
+
+
+def test_training_goes_on_from_a_prior(tmp_path: Path) -> None:
+    first = train([], tmp_path / "a", settings=TINY, channels=(8, 8), workers=0)
+    still = Settings(**{**vars(TINY), "steps": 1, "rate": 0.0})
+    second = train([], tmp_path / "b", settings=still, channels=(16,), start=first, workers=0)
+    info = prior_info(second)
+    assert info.network == prior_info(first).network
+    assert info.training["start"]["hash"] == prior_hash(first)
+    assert (second / "model.safetensors").read_bytes() == (first / "model.safetensors").read_bytes()
+    with pytest.raises(PriorError, match="nowhere"):
+        train([], tmp_path / "c", settings=TINY, start=tmp_path / "nowhere", workers=0)
 
 
 def test_training_is_repeatable(tmp_path: Path) -> None:

@@ -164,6 +164,9 @@ class Run:
         search = len(self._live) * self._sampler.search_calls(self._problem.operator.is_affine)
         seconds = steps * ratio * (per_step[0] * forward + per_step[1] * backward)
         seconds += search * ratio * forward
+        begin = time.perf_counter()
+        self._sampler.rehearse(self._sampled_problem([0] * batch), batch)
+        seconds += (steps + search) / batch * (time.perf_counter() - begin)
         held = self._layout.tile**2 if self._layout.tile else pixels * self._layout.batch
         need = held * self._prior.bytes_per_pixel() + 40 * pixels * self._layout.batch * 4
         need += 4 * pixels * items

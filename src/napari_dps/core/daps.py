@@ -53,6 +53,14 @@ class DAPSSampler(Sampler):
         """Return one forward pass and no product."""
         return 1.0, 0.0
 
+    def rehearse(self, problem: Problem, n: int) -> None:
+        """Draw once where the operator is not affine: the solves take as long as the network."""
+        if not problem.operator.is_affine:
+            y = problem.y
+            streams = Streams(0, range(n), y.device, y.dtype)
+            x = streams.normal(problem.operator.x_shape)
+            gauss_newton_draw(problem, x, 0.3, streams, self.iterations, x)
+
     def search_calls(self, affine: bool) -> int:
         """Return the forward passes of one image that :meth:`search` costs."""
         return 0 if affine or not self.informed else search_calls()
@@ -78,8 +86,9 @@ class DAPSSampler(Sampler):
         total = len(sigmas) - 1
         # From an informed start a chain goes on where it was, so that it keeps its mode. Without
         # one it begins anew at every level, so that a wrong solution found early is left.
-        informed = top < self.sigma_max and problem.start is not None
-        x0 = problem.start.estimate.expand(n, *x.shape[1:]) if informed and problem.start else None
+        start = problem.start if self.informed else None
+        informed = start is not None and (start.level is not None or top < self.sigma_max)
+        x0 = start.estimate.expand(n, *x.shape[1:]) if informed and start is not None else None
         for i in range(total):
             mean = problem.denoise(x, sigmas[i])
             if problem.operator.is_affine:

@@ -91,6 +91,12 @@ class Sampler:
         """Return about how many (forward, vjp) calls a step makes, for the time estimate."""
         return 1.0, 1.0
 
+    def rehearse(self, problem: Problem, n: int) -> None:
+        """Do once, for ``n`` images, what a step does beside its calls, where that takes long.
+
+        The time estimate clocks it.
+        """
+
 
 def ancestral_move(
     x: Tensor, x0: Tensor, sigma: float, lower: float, noise: Callable[[], Tensor]
@@ -206,7 +212,10 @@ def starting_point(
     """Return x at the first noise level, and that level."""
     if informed and problem.start is not None:
         level = problem.start.level
-        sigma = informed_sigma(problem.start.error, sigma_max) if level is None else level
+        if level is not None:  # a search's result holds the mode at any level up to its own
+            sigma = min(level, sigma_max)
+            return problem.start.estimate + sigma * noise(), sigma
+        sigma = informed_sigma(problem.start.error, sigma_max)
         if sigma < sigma_max:
             return problem.start.estimate + sigma * noise(), sigma
     return sigma_max * noise(), sigma_max

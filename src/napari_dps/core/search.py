@@ -2,9 +2,10 @@
 
 Phase retrieval has many local minima, and the sampler's chains end in the one they began in.
 Chains from pure noise and chains from the classical restarts anneal side by side with the prior;
-halfway down the worse half is given up by likelihood, and the best one at the end tells all
-samples where to begin. Samples forget the rest of it: they join at a noise level at which only
-the mode is left.
+halfway down the worse half is given up by likelihood. The best at the end are heated up again and
+annealed more slowly, a few times over: parts of the object that stuck in a wrong place come free
+while the rest keeps its own. The best of all tells the samples where to begin. They forget the
+rest of it: they join at a noise level at which only the mode is left.
 """
 
 from __future__ import annotations
@@ -21,19 +22,21 @@ from napari_dps.core.streams import Streams
 
 CHAINS, LEVELS = 12, 30
 TOP, BOTTOM = 20.0, 0.05
-JOIN, GIVE_UP, KEPT = 1.0, 0.4, 6
+JOIN, GIVE_UP = 1.0, 0.4
 LEVEL = 0.7
+ROUNDS, PARENTS, CHILDREN, REHEATED_LEVELS = 3, 2, 3, 20
+KEPT = PARENTS * CHILDREN
 
 
 def search_calls() -> int:
     """Return about how many forward passes of one image a search costs."""
-    return CHAINS * LEVELS
+    return CHAINS * LEVELS + ROUNDS * PARENTS * CHILDREN * REHEATED_LEVELS
 
 
 def search(
     problem: Problem, candidates: Tensor, streams: Streams, iterations: int, at_once: int
 ) -> Iterator[tuple[int, int] | Start]:
-    """Yield (done, total) noise levels, then the start.
+    """Yield (done, total) network calls, then the start.
 
     Parameters
     ----------
@@ -56,23 +59,39 @@ def search(
     current = streams.take(everyone[:CHAINS])
     x = TOP * current.normal(shape)
     x0 = torch.zeros_like(x)
+
+    def draw(x: Tensor, sigma: float, begin: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        mean = torch.cat([problem.denoise(part, sigma) for part in torch.split(x, at_once)])
+        start = mean if begin is None else begin
+        x0, z = gauss_newton_draw(problem, mean, sigma, current, iterations, start)
+        return x0, z, problem.likelihood.log_prob(problem.y, z, problem.valid)
+
+    total = search_calls()
     for i in range(LEVELS):
         if i == join:
             late = streams.take(everyone[CHAINS:])
             x = torch.cat([x, candidates + sigmas[i] * late.normal(shape)])
             current = streams.take(everyone)
             x0 = torch.cat([x0, candidates])
-        mean = torch.cat([problem.denoise(part, sigmas[i]) for part in torch.split(x, at_once)])
         # Above, a wrong solution is to be left; from here on the mode found is to be kept.
-        begin = mean if i < join else x0
-        x0, z = gauss_newton_draw(problem, mean, sigmas[i], current, iterations, begin)
-        worth = problem.likelihood.log_prob(problem.y, z, problem.valid)
+        x0, z, worth = draw(x, sigmas[i], None if i < join else x0)
         if i == give_up:
             kept = worth.argsort(descending=True, stable=True)[:KEPT]
             x0, z, worth = x0[kept], z[kept], worth[kept]
             current = current.take(kept.tolist())
         x = x0 + sigmas[i + 1] * current.normal(shape)
-        yield i + 1, LEVELS
+        yield CHAINS * (i + 1), total
+    sigmas = karras_ladder(REHEATED_LEVELS, LEVEL, BOTTOM)
+    for k in range(ROUNDS):
+        best = worth.argsort(descending=True, stable=True)[:PARENTS]
+        child = x0[best].repeat_interleave(CHILDREN, 0)
+        for i in range(REHEATED_LEVELS):
+            x = child + sigmas[i] * current.normal(shape)
+            child, z_child, worth_child = draw(x, sigmas[i], child)
+            done = k * REHEATED_LEVELS + i + 1
+            yield CHAINS * LEVELS + PARENTS * CHILDREN * done, total
+        x0, z = torch.cat([x0[best], child]), torch.cat([z[best], z_child])
+        worth = torch.cat([worth[best], worth_child])
     order = worth.argsort(descending=True, stable=True)
     misfits = problem.misfit(z)[order].tolist()
     yield Start(x0[order[:1]], LEVEL, level=LEVEL, misfits=misfits)

@@ -26,6 +26,7 @@ def run(
     channels: Annotated[tuple[int, ...], Parameter(negative="")] = (32, 64, 128, 128),
     threads: int = 0,
     seed: int = 0,
+    start: Annotated[Path | None, Parameter(name="--from")] = None,
     resume: bool = False,
     finish: bool = False,
 ) -> None:
@@ -51,6 +52,8 @@ def run(
         Threads; 0 means one for each core.
     seed
         Seed of weights, patches and noise.
+    start
+        Prior folder whose weights to go on from; its widths count.
     resume
         Continue the run in 'out'.
     finish
@@ -67,7 +70,13 @@ def run(
         minutes=minutes, steps=steps, batch=batch, rate=rate, threads=threads, seed=seed
     )
     folder = train(
-        images or [], out, settings=settings, channels=channels, resume=resume, on_step=_show
+        images or [],
+        out,
+        settings=settings,
+        channels=channels,
+        start=start,
+        resume=resume,
+        on_step=_show,
     )
     print(f"prior: {folder}")
 

@@ -65,9 +65,9 @@ class Mixture:
         Procedural fluorescence; dead leaves and power-law noise.
     """
 
-    largest: float = 5.0
+    largest: float = 4.0
     others: float = 5.0
-    phantoms: float = 4.0
+    phantoms: float = 5.0
     textures: float = 2.0
 
 

@@ -167,6 +167,32 @@ def reticulum(rng: np.random.Generator, size: int) -> Array:
     return _unit(gaussian_filter(ridge * density, rng.uniform(0.3, 1.2)))
 
 
+def cytoplasm(rng: np.random.Generator, size: int) -> Array:
+    """Cells stained throughout: bright near the nucleus, granular, with vesicles."""
+    spacing = np.exp(rng.uniform(np.log(size / 5), np.log(size)))
+    count = max(int((1.6 * size / spacing) ** 2), 3)
+    seeds = rng.uniform(-0.3 * size, 1.3 * size, (count, 2))
+    yy, xx = np.mgrid[:size, :size].astype(float)
+    bend = rng.uniform(0.05, 0.3) * spacing
+    at = np.stack(
+        [yy + bend * power_law(rng, size, 2.2), xx + bend * power_law(rng, size, 2.2)], -1
+    )
+    distance, index = cKDTree(seeds).query(at, k=2)
+    cell, depth = index[..., 0], distance[..., 0]
+    gap = distance[..., 1] - depth
+    margin = rng.uniform(-0.3, 0.4) * spacing
+    body = 1.0 / (1.0 + np.exp(-np.clip((gap - margin) / rng.uniform(0.5, 4.0), -40, 40)))
+    body = body * rng.uniform(0.2, 1.0, count)[cell]
+    body = body * np.exp(-rng.uniform(0.0, 2.5) * depth / spacing)
+    radius = rng.uniform(0.12, 0.3, count)[cell] * spacing
+    nucleus = 1.0 / (1.0 + np.exp(-np.clip((radius - depth) / rng.uniform(0.4, 2.0), -40, 40)))
+    body = body * (1.0 + (rng.uniform(0.1, 1.4) - 1.0) * nucleus)
+    body = body * np.exp(rng.uniform(0.05, 0.5) * power_law(rng, size, rng.uniform(0.6, 1.8)))
+    if rng.random() < 0.5:
+        body = body + rng.uniform(0.1, 0.8) * puncta(rng, size) * np.clip(3.0 * body, 0.0, 1.0)
+    return _unit(gaussian_filter(body, rng.uniform(0.3, 1.5)))
+
+
 def haze(rng: np.random.Generator, size: int) -> Array:
     """Smooth out-of-focus light and cytoplasm."""
     field = np.exp(rng.uniform(0.4, 1.0) * power_law(rng, size, rng.uniform(1.8, 3.0)))
@@ -180,6 +206,7 @@ STRUCTURES: dict[str, tuple[Structure, float]] = {
     "membranes": (membranes, 1.3),
     "mitochondria": (mitochondria, 1.3),
     "reticulum": (reticulum, 0.8),
+    "cytoplasm": (cytoplasm, 1.5),
     "haze": (haze, 0.3),
 }
 
@@ -187,8 +214,8 @@ STRUCTURES: dict[str, tuple[Structure, float]] = {
 def _vary(rng: np.random.Generator, image: Array) -> Array:
     """Blur, warp or mask a phantom the way optics and cell outlines do."""
     size = len(image)
-    if rng.random() < 0.35:
-        image = gaussian_filter(image, rng.uniform(0.4, 2.5))
+    if rng.random() < 0.5:
+        image = gaussian_filter(image, np.exp(rng.uniform(np.log(0.4), np.log(3.0))))
     if rng.random() < 0.2:
         blurred = gaussian_filter(image, rng.uniform(4.0, 15.0))
         image = image + rng.uniform(0.2, 1.5) * blurred
@@ -218,7 +245,16 @@ def phantom(rng: np.random.Generator, size: int) -> Array:
     parts = int(rng.choice([1, 2, 3], p=[0.65, 0.27, 0.08]))
     image = np.zeros((size, size))
     for index in rng.choice(len(names), size=parts, replace=False, p=odds / odds.sum()):
-        image += rng.uniform(0.3, 1.0) * STRUCTURES[names[index]][0](rng, size)
+        structure = STRUCTURES[names[index]][0]
+        weight = rng.uniform(0.3, 1.0)
+        image += weight * structure(rng, size)
+        if rng.random() < 0.45:
+            # A thick specimen: the same structure below and above the focal plane.
+            plane = structure(rng, size)
+            for _ in range(int(rng.integers(1, 4))):
+                plane = np.rot90(plane)[:, :: rng.choice([-1, 1])]
+                defocus = np.exp(rng.uniform(np.log(1.5), np.log(12.0)))
+                image += weight * rng.uniform(0.2, 1.0) * gaussian_filter(plane, defocus)
     if rng.random() < 0.4:
         image += rng.uniform(0.02, 0.4) * haze(rng, size)
     image = _vary(rng, image)

@@ -16,7 +16,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..errors import InputError
-from ..priors._folder import NetworkConfig, PriorInfo, Spectrum, build_network, save_prior
+from ..priors._folder import (
+    NetworkConfig,
+    PriorInfo,
+    Spectrum,
+    build_network,
+    load_prior,
+    prior_hash,
+    prior_info,
+    save_prior,
+)
 from .data import Mixture, Patches, load_images, statistics
 from .loss import Gradients, by_level, draw_sigma
 from .schedule import ActiveClock, Cooldown
@@ -140,6 +149,12 @@ class Trainer:
         torch.save(state, partial)
         os.replace(partial, self.out / CHECKPOINT)
 
+    def begin_from(self, prior: Path) -> None:
+        """Take the weights of a prior of the same configuration."""
+        state = load_prior(prior).network.state_dict()
+        self.network.load_state_dict(state)
+        self.mean.load_state_dict(state)
+
     def resume(self, state: dict[str, Any]) -> None:
         """Continue from a checkpoint."""
         self.network.load_state_dict(state["network"])
@@ -215,6 +230,7 @@ def train(
     settings: Settings | None = None,
     channels: tuple[int, ...] = (32, 64, 128, 128),
     mixture: Mixture | None = None,
+    start: str | Path | None = None,
     resume: bool = False,
     workers: int = 1,
     on_step: Callable[[dict[str, Any]], None] | None = None,
@@ -234,6 +250,9 @@ def train(
         Widths of the network's levels.
     mixture : Mixture or None
         Shares of real and synthetic images.
+    start : path or None
+        Prior folder whose weights the training goes on from; its network's widths count and
+        ``channels`` does not.
     resume : bool
         Continue from the checkpoint in ``out``.
     workers : int
@@ -245,8 +264,11 @@ def train(
     ------
     InputError
         If no usable image is found or there is nothing to resume.
+    PriorError
+        If ``start`` is no prior folder.
     """
     settings = Settings() if settings is None else settings
+    earlier = None if start is None else prior_info(start)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     state = read_checkpoint(out) if resume else None
@@ -257,7 +279,7 @@ def train(
         config, facts = NetworkConfig.model_validate(state["config"]), state["facts"]
     else:
         facts = statistics(patches)
-        facts["training"] = {
+        training: dict[str, Any] = {
             "real_images": len(sources),
             "mixture": asdict(patches.mixture),
             "torch": str(torch.__version__),
@@ -265,9 +287,15 @@ def train(
         config = NetworkConfig(
             channels=channels, sigma_data=facts["sigma_data"], mean_data=facts["mean_data"]
         )
+        if start is not None and earlier is not None:
+            config = earlier.network
+            training["start"] = {"hash": prior_hash(start), "training": earlier.training}
+        facts["training"] = training
     trainer = Trainer(out, settings, config, facts)
     if state:
         trainer.resume(state)
+    elif start is not None:
+        trainer.begin_from(Path(start))
     trainer.generator.manual_seed(seed)
     intra = torch.get_num_threads()
     # One core a piece: the pieces themselves run side by side.
