@@ -141,7 +141,8 @@ def test_light_from_outside_leaves_no_ringing():
     assert np.abs(result.mean[far] - 5).max() < 0.3 * np.abs(periodic.mean[far] - 5).max()
 
 
-def test_phase_retrieval_through_the_front_door():
+@pytest.mark.parametrize("top", [80.0, 0.5])
+def test_phase_retrieval_through_the_front_door(top):
     truth = read_image(SAMPLES / "diffraction_truth.tif").data.astype(float)
     truth = truth.reshape(32, 2, 32, 2).mean((1, 3)) * 20
     counts = simulate(truth, ("phase-retrieval", "poisson"), 0)
@@ -151,10 +152,12 @@ def test_phase_retrieval_through_the_front_door():
         counts,
         forward="phase-retrieval",
         prior=PRIOR,
-        sampler={"kind": "daps", "steps": 20},
+        sampler={"kind": "daps", "steps": 20, "sigma_max": top},
         samples=3,
     )
     assert result.samples.shape == (3, 32, 32)
+    (restarts,) = result.report["restart_misfits"]
+    assert restarts[0] == pytest.approx(1, abs=0.3)
     assert result.recipe.sampler.kind == "daps"
     best = register(result.samples[0], truth)
     gain = (best * truth).sum() / (best**2).sum()
