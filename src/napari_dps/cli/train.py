@@ -33,7 +33,7 @@ def command(chosen: Chosen) -> Callable[..., Any]:
             option("steps", int, "Number of steps instead of minutes."),
             option("threads", int, "Threads; 0 means one for each core.", default=0),
             option("seed", int, "Seed of weights, patches and noise.", default=0),
-            option("from", str, "Prior folder whose weights the training goes on from."),
+            option("start", str, "Prior folder to go on from.", short="--from"),
             option("resume", bool, "Continue the run in --out.", default=False),
             option("json", bool, "Print one JSON object on stdout.", default=False),
             option("quiet", bool, "Show no progress.", short="-q", default=False),
@@ -69,7 +69,7 @@ def train(*images: str, **given: Any) -> int:
                 images,
                 given["out"],
                 settings=settings,
-                start=given.get("from"),
+                start=given.get("start"),
                 resume=bool(given.get("resume")),
                 on_step=show,
             )

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from napari_dps.core.contrast import contrast, lost_contrast
 from napari_dps.core.covariance import power_law_spectrum
 from napari_dps.core.likelihood import Likelihood
-from napari_dps.core.linalg import conjugate_gradients
+from napari_dps.core.linalg import column, conjugate_gradients, smooth
 from napari_dps.core.operator import Operator
 from napari_dps.core.streams import Streams
 
@@ -45,6 +45,8 @@ class Estimate:
         What is worth reporting, e.g. the restarts' misfits.
     candidates : Tensor or None, shape (B, K, C, *spatial)
         Other solutions where the problem has several, the best first.
+    lost : Tensor or None, shape (B,)
+        Factor by which the object has more contrast than the estimate; None means one.
     """
 
     image: Tensor
@@ -52,16 +54,7 @@ class Estimate:
     noise: Tensor
     details: dict[str, object]
     candidates: Tensor | None = None
-
-
-def smooth(image: Tensor, size: int) -> Tensor:
-    """Return the mean over boxes of ``size`` pixels, borders replicated; (B, C, Y, X)."""
-    r = size // 2
-    return functional.avg_pool2d(functional.pad(image, (r, r, r, r), mode="replicate"), size, 1)
-
-
-def _col(v: Tensor, like: Tensor) -> Tensor:
-    return v.reshape(-1, *([1] * (like.ndim - 1)))
+    lost: Tensor | None = None
 
 
 def gaussian_field_estimate(
@@ -95,16 +88,16 @@ def gaussian_field_estimate(
     y = torch.where(weight > 0, y, torch.zeros_like(y))
     flat = operator(torch.ones((y.shape[0], *operator.x_shape), dtype=y.dtype, device=y.device))
     level = (weight * y).flatten(1).sum(1) / (weight * flat).flatten(1).sum(1).clamp_min(1e-12)
-    m = _col(level, y) * torch.ones((1, *operator.x_shape), dtype=y.dtype, device=y.device)
+    m = column(level, y) * torch.ones((1, *operator.x_shape), dtype=y.dtype, device=y.device)
     # Variance from a smoothed measurement: y itself would call dark noise peaks certain.
     seen = smooth(weight, 5)
     local = smooth(weight * y, 5) / seen.clamp_min(1e-6)
-    local = torch.where(seen > 1e-6, local, _col(level, y).expand_as(y))
+    local = torch.where(seen > 1e-6, local, column(level, y).expand_as(y))
     variance = likelihood.variance(local)
     r = weight * (y - operator(m))
     shown = ((r**2 - weight * variance).flatten(1).sum(1) / weight.flatten(1).sum(1)).clamp_min(0)
     floor = 1e-3 * (weight * variance).flatten(1).sum(1) / weight.flatten(1).sum(1)
-    contrast = _col(torch.maximum(shown, floor), y)
+    contrast = column(torch.maximum(shown, floor), y)
     spectrum = power_law_spectrum(operator.x_shape[1:], 1.0, LENGTH, EXPONENT).to(y)
     axes = tuple(range(2, y.ndim))
 
@@ -132,11 +125,11 @@ def gaussian_field_estimate(
         trial = solve(factor * contrast, r)
         chi2 = ((weight * (r - operator(trial))) ** 2 / variance).flatten(1).sum(1) / count
         # A weaker field explains less; a stronger one may not have converged, and shows by it.
-        better = (_col(chi2, y) < least) & (least > ENOUGH)
+        better = (column(chi2, y) < least) & (least > ENOUGH)
         image = torch.where(better, trial, image)
         best = torch.where(better, torch.full_like(best, factor), best)
-        rising = _col(chi2, y) > 1.2 * least
-        least = torch.where(better, _col(chi2, y), least)
+        rising = column(chi2, y) > 1.2 * least
+        least = torch.where(better, column(chi2, y), least)
         if bool((rising | (least <= ENOUGH)).all()):
             break
     s2 = best * contrast
@@ -148,18 +141,23 @@ def gaussian_field_estimate(
     estimate = m + image
     if positive:
         estimate = estimate.clamp_min(0)
+
+    def again(residual: Tensor) -> Tensor:
+        return solve(s2, residual)
+
     return Estimate(
         estimate,
         local_rms.max(1).values,
         local_rms.median(1).values,
         {"field_variance": s2.flatten().tolist()},
+        lost=lost_contrast(operator, r, weight, variance, again, streams),
     )
 
 
 def object_map(
-    estimate: Tensor, noise: Tensor, *, low: float = 0.005, high: float = 0.998
+    estimate: Tensor, noise: Tensor, lost: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return (scale, background) per frame such that the estimate spans about [-1, 1].
+    """Return (scale, background) per frame such that the object spans about [-1, 1].
 
     Parameters
     ----------
@@ -167,14 +165,17 @@ def object_map(
         The object's field in photoelectrons.
     noise : Tensor, shape (B,)
         Error of the estimate; a contrast below a few times this is not stretched.
+    lost : Tensor or None, shape (B,)
+        Factor by which the object has more contrast than the estimate.
 
     Returns
     -------
     scale, background : Tensor, shape (B, 1, 1, ...)
     """
-    flat = estimate.flatten(1).double()
-    ends = torch.quantile(flat, torch.tensor([low, high], dtype=flat.dtype, device=flat.device), 1)
-    background = ends[0]
-    span = torch.maximum(ends[1] - ends[0], 4 * noise.double())
-    span = torch.maximum(span, 1e-6 * flat.abs().amax(1).clamp_min(1e-6))
-    return _col(span, estimate).to(estimate), _col(background, estimate).to(estimate)
+    background, high = contrast(estimate)
+    span = high - background
+    if lost is not None:
+        span = span * lost.double()
+    span = torch.maximum(span, 4 * noise.double())
+    span = torch.maximum(span, 1e-6 * estimate.flatten(1).double().abs().amax(1).clamp_min(1e-6))
+    return column(span, estimate).to(estimate), column(background, estimate).to(estimate)

@@ -7,11 +7,23 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
     """Return the inner product per sample, shaped (B, 1, ...) to broadcast."""
     return (a * b).flatten(1).sum(1).reshape(-1, *([1] * (a.ndim - 1)))
+
+
+def column(v: Tensor, like: Tensor) -> Tensor:
+    """Return one value per frame (B,), shaped (B, 1, ...) to broadcast with ``like``."""
+    return v.reshape(-1, *([1] * (like.ndim - 1)))
+
+
+def smooth(image: Tensor, size: int) -> Tensor:
+    """Return the mean over boxes of ``size`` pixels, borders replicated; (B, C, Y, X)."""
+    r = size // 2
+    return functional.avg_pool2d(functional.pad(image, (r, r, r, r), mode="replicate"), size, 1)
 
 
 @dataclass
