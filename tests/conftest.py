@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import random
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ os.environ["NAPARI_CONFIG"] = os.path.join(tempfile.mkdtemp(prefix="napari-dps-"
 
 import numpy as np
 import pytest
+
+# A shell's background jobs ignore Ctrl-C, and their children inherit it; the tests press it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A test that asks for one of these opens windows, so it needs a screen.
 SCREEN_FIXTURES = {"qapp", "qtbot", "make_napari_viewer", "make_napari_viewer_proxy"}

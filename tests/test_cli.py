@@ -203,10 +203,24 @@ def test_help_shows_the_chosen_parameters(fake, capsys) -> None:
     assert "[default: 3.5]" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("verb", ["", *"demo list sample simulate evaluate train doctor".split()])
-def test_every_verb_has_help(verb, capsys) -> None:
+@pytest.mark.parametrize(
+    ("verb", "options"),
+    [
+        ("", []),
+        ("demo", ["--out"]),
+        ("list", ["--json"]),
+        ("sample", ["--out -o", "--prior"]),
+        ("simulate", ["--out -o", "--seed"]),
+        ("evaluate", ["--json"]),
+        ("train", ["--out -o", "--from", "--resume"]),
+        ("doctor", ["--json"]),
+    ],
+)
+def test_every_verb_has_help(verb, options, capsys) -> None:
     assert main([*verb.split(), "--help"]) == 0
-    assert "Usage: napari-dps" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "Usage: napari-dps" in text
+    assert all(option in text for option in options)
 
 
 def test_version(capsys) -> None:

@@ -18,7 +18,7 @@ from napari_dps.recipe import DEFAULTS, Recipe
 
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
 _JOIN = "__"
-_PAGES = ("Output", "Input", "Choices")
+_PAGES = ("Output", "Input", "Choices", "Options")
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def option(
     short: str | None = None,
     default: Any = None,
     required: bool = False,
-    group: str | None = None,
+    group: str = "Options",
     dotted: bool = False,
 ) -> inspect.Parameter:
     """Return one keyword option for a command's signature.
@@ -186,7 +186,7 @@ def option(
         Shown in the help where not None; only what was given reaches the command.
     required : bool
         Whether it must be given.
-    group : str, optional
+    group : str
         Under which heading the help shows it.
     dotted : bool
         Whether ``__`` in the name stands for a dot.
@@ -205,7 +205,7 @@ def option(
             Parameter(
                 name=names,
                 help=text,
-                group=Group(group, sort_key=_PAGES.index(group)) if group else None,
+                group=Group(group, sort_key=_PAGES.index(group)),
                 show_default=shown,
                 negative=(),
             ),

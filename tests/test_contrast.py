@@ -1,0 +1,64 @@
+"""The contrast that a classical estimate loses, and the object map that undoes it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from napari_dps.components import make
+from napari_dps.core.contrast import contrast
+from napari_dps.core.covariance import power_law_spectrum
+from napari_dps.core.estimate import Estimate, gaussian_field_estimate, object_map
+from napari_dps.core.likelihood import PoissonLikelihood
+from napari_dps.core.streams import Streams
+from napari_dps.grid import Grid
+
+SIDE = 64
+BLUR = make("forward", {"kind": "gaussian-blur", "sigma": 2.0})
+HOLES = make("forward", {"kind": "random-inpaint", "missing": 0.5})
+
+
+def scene(seed: int, peak: float) -> torch.Tensor:
+    """Return a smooth random object, from 1 to about ``peak`` photoelectrons."""
+    root = power_law_spectrum((SIDE, SIDE), 1.0, 3.0, 2.0).sqrt()
+    white = Streams(seed, [0], dtype=torch.float64).normal((1, SIDE, SIDE))
+    field = (0.4 * torch.fft.ifft2(torch.fft.fft2(white) * root).real).exp()
+    low, high = contrast(field)
+    return (1 + (peak - 1) * (field - low) / (high - low)).clamp_min(0)
+
+
+def estimate(truth: torch.Tensor, model, seed: int) -> tuple[Estimate, torch.Tensor]:
+    """Return the estimate from a Poisson measurement, cropped to the field."""
+    operator = model.bind(Grid((SIDE, SIDE), dtype="float64"))
+    wide = torch.nn.functional.pad(
+        truth, [(operator.x_shape[-1] - SIDE) // 2] * 4, mode="replicate"
+    )
+    streams = Streams(seed, [0], dtype=torch.float64)
+    y = streams.poisson(operator(wide))
+    valid = None if operator.measured is None else operator.measured[None, None]
+    found = gaussian_field_estimate(operator, y, PoissonLikelihood(), valid, streams, positive=True)
+    return found, operator.crop(found.image)
+
+
+@pytest.mark.parametrize("model", [BLUR, HOLES])
+@pytest.mark.parametrize("peak", [8.0, 200.0])
+def test_scale_comes_closer_to_the_objects_own(model, peak) -> None:
+    after, before = [], []
+    for seed in range(5):
+        found, image = estimate(scene(seed, peak), model, seed + 100)
+        assert found.lost is not None
+        assert 1.0 <= float(found.lost) <= 2.0
+        scale, _ = object_map(image, found.noise, found.lost)
+        low, high = contrast(image)
+        after.append(float(scale) / (peak - 1))
+        before.append(float(high - low) / (peak - 1))
+    errors = [torch.tensor(ratio).log().abs().mean() for ratio in (after, before)]
+    assert errors[0] < (0.75 if peak < 50 else 1.0) * errors[1]
+    assert max(after) < 1.5
+
+
+def test_an_empty_field_is_not_stretched() -> None:
+    flat = torch.full((1, 1, SIDE, SIDE), 5.0, dtype=torch.float64)
+    found, image = estimate(flat, BLUR, 3)
+    scale, _ = object_map(image, found.noise, found.lost)
+    assert float(scale) < 0.5
