@@ -29,7 +29,7 @@ def test_ladders_fall_to_zero(ladder):
 
 def test_informed_start_never_leaves_the_ladder():
     assert informed_sigma(None) == 80
-    assert informed_sigma(0.4) == pytest.approx(2.0)
+    assert informed_sigma(0.4) == pytest.approx(4.0)
     assert informed_sigma(1e-9) == 1.0
     assert informed_sigma(1e9) == 80
 

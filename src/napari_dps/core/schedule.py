@@ -54,12 +54,13 @@ def karras_ladder(
 
 
 def informed_sigma(
-    error: float | None, sigma_max: float = 80.0, *, factor: float = 5.0, floor: float = 1.0
+    error: float | None, sigma_max: float = 80.0, *, factor: float = 10.0, floor: float = 1.0
 ) -> float:
     """Return where the ladder starts given the error of an estimate (prior units).
 
     At ``factor`` times the error, what the estimate has wrong is below the noise, and the
-    first steps remove it; see the closed-form test of the informed start.
+    first steps remove it; see the closed-form test of the informed start. Half as high, images at
+    five photons a pixel kept some of the estimate's blur: 0.1 to 0.4 dB.
     """
     if error is None:
         return sigma_max
