@@ -63,8 +63,8 @@ def conjugate_gradients(
     -----
     A learned Jacobian is only nearly symmetric and may have slightly negative directions. A
     sample that meets one stops there and keeps what it has; so does one that has converged. And
-    each keeps the iterate with the smallest (preconditioned) residual, since without symmetry a later one may be
-    far worse.
+    each keeps the iterate with the smallest preconditioned residual, since without symmetry a
+    later one may be far worse.
     """
     u = torch.zeros_like(rhs)
     image: Tensor | None = None
