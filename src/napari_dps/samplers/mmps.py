@@ -65,7 +65,7 @@ def moment_matching(
     iterations: int, tolerance: float
 ) -> "Callable[[Problem, Tensor, float], tuple[Tensor, Tensor]]":
     """Return the guide of MMPS."""
-    from napari_dps.core.guidance import accept, valid_only
+    from napari_dps.core.guidance import valid_only
     from napari_dps.core.linalg import conjugate_gradients
 
     def guide(problem: "Problem", x: "Tensor", sigma: float) -> "tuple[Tensor, Tensor]":
@@ -85,7 +85,7 @@ def moment_matching(
             tolerance=tolerance,
             precondition=lambda r: r / variance,
         )
-        guided = x0 if found.image is None else accept(problem, x0, found.image)
+        guided = x0 if found.image is None else x0 + found.image
         return guided, problem.misfit(z)
 
     return guide

@@ -54,7 +54,7 @@ def pseudoinverse(
     iterations: int,
 ) -> "Callable[[Problem, Tensor, float], tuple[Tensor, Tensor]]":
     """Return the guide of PiGDM."""
-    from napari_dps.core.guidance import accept, valid_only
+    from napari_dps.core.guidance import valid_only
     from napari_dps.core.linalg import conjugate_gradients
 
     def guide(problem: "Problem", x: "Tensor", sigma: float) -> "tuple[Tensor, Tensor]":
@@ -71,7 +71,6 @@ def pseudoinverse(
             tolerance=1e-4,
             precondition=lambda r: r / variance,
         )
-        step = sigma**2 * vjp(vjp_a(mask(found.u)))
-        return accept(problem, x0, step), problem.misfit(z)
+        return x0 + sigma**2 * vjp(vjp_a(mask(found.u))), problem.misfit(z)
 
     return guide
