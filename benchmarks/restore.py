@@ -181,7 +181,7 @@ def main(
             row["network_calls"] = result.report["network_calls"]
             if samples > 1:
                 row["coverage"] = coverage(result.samples, truth, level)
-                row["spread_over_error"] = spread_skill(result.samples, truth)
+                row["spread_over_error"] = spread_skill(result.samples, truth, pairs=result.pairs)
             wanted = dps and (dps_images is None or number < dps_images)
             for steps in dps_steps if wanted else ():
                 scale = scales[f"{peak:g} photons, {steps} steps"]

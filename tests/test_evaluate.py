@@ -90,6 +90,33 @@ def test_spread_over_skill(rng, count, spread) -> None:
     assert spread_skill(samples, truth) == pytest.approx(expected, abs=0.03)
 
 
+def antithetic(rng: np.random.Generator, count: int, shared: float = 0.5):
+    """Posterior of unit variance; partners share that part of it and mirror the rest."""
+    centre = rng.normal(size=(100, 100))
+    even, odd = rng.normal(size=(2, count // 2, 100, 100))
+    even, odd = even * np.sqrt(shared), odd * np.sqrt(1 - shared)
+    samples = np.stack([even + odd, even - odd], axis=1).reshape(-1, 100, 100)
+    return centre + samples, centre + rng.normal(size=(100, 100))
+
+
+@pytest.mark.parametrize("count", [4, 8, 40])
+@pytest.mark.parametrize("shared", [0.0, 0.5])
+def test_scores_of_antithetic_pairs(rng, count, shared) -> None:
+    """Right error bars score as right although partners depend on each other."""
+    samples, truth = antithetic(rng, count, shared)
+    assert spread_skill(samples, truth, pairs=True) == pytest.approx(1, abs=0.03)
+    assert crps(samples, truth, pairs=True) == pytest.approx(1 / np.sqrt(np.pi), abs=0.02)
+    both = compare(samples.mean(axis=0), truth, samples, pairs=True)
+    assert both["spread_skill"] == spread_skill(samples, truth, pairs=True)
+    assert both["crps"] == crps(samples, truth, pairs=True)
+
+
+def test_a_sample_without_a_partner_is_left_out_of_the_pairs(rng) -> None:
+    samples, truth = antithetic(rng, 8)
+    odd = np.concatenate([samples, samples[:1] + 100])
+    assert spread_skill(odd, truth, pairs=True) == spread_skill(samples, truth, pairs=True)
+
+
 def test_compare_takes_what_the_samples_allow(rng) -> None:
     samples, truth = posterior(rng, 10)
     few = compare(samples.mean(axis=0), truth, samples)

@@ -237,5 +237,10 @@ class SamplerChoice(Component):
         """Return the concrete sampler for a problem (only ``auto`` has a choice to make)."""
         return self
 
+    @property
+    def pairs(self) -> bool:
+        """Whether samples are drawn in antithetic pairs (a field ``antithetic`` says so)."""
+        return bool(getattr(self, "antithetic", False))
+
 
 ComponentGroup = Literal["forward", "noise", "prior", "sampler"]

@@ -148,7 +148,7 @@ def coverage(samples: ArrayLike, truth: ArrayLike, level: float = 0.9) -> float:
     return float(np.mean((low <= known) & (known <= high)))
 
 
-def crps(samples: ArrayLike, truth: ArrayLike) -> float:
+def crps(samples: ArrayLike, truth: ArrayLike, *, pairs: bool = False) -> float:
     """Return the continuous ranked probability score, averaged over pixels (lower is better).
 
     The fair estimate of mean |x - truth| - mean |x - x'| / 2, whose expectation does not depend on
@@ -160,31 +160,62 @@ def crps(samples: ArrayLike, truth: ArrayLike) -> float:
         Posterior samples.
     truth : array-like, shape image
         Same unit, which is the score's too.
+    pairs : bool
+        As in `spread_skill`: x and x' are then never partners, which are not independent.
     """
     draws, known = _stack(samples, truth)
     count = len(draws)
     skill = np.mean(np.abs(draws - known))
     ranks = 2 * np.arange(1, count + 1) - count - 1
-    pairs = np.tensordot(ranks, np.sort(draws, axis=0), axes=1)
-    return float(skill - np.mean(pairs) / (count * (count - 1)))
+    apart = float(np.mean(np.tensordot(ranks, np.sort(draws, axis=0), axes=1)))
+    number = count * (count - 1) // 2
+    if pairs and count >= 3:
+        partners = np.abs(draws[0 : count // 2 * 2 : 2] - draws[1::2])
+        apart -= float(np.mean(partners.sum(axis=0)))
+        number -= len(partners)
+    return float(skill - apart / (2 * number))
 
 
-def spread_skill(samples: ArrayLike, truth: ArrayLike) -> float:
+def spread_skill(samples: ArrayLike, truth: ArrayLike, *, pairs: bool = False) -> float:
     """Return the spread over the error of the mean: 1 for honest error bars, less if too small.
 
     The root mean square of the standard deviation over the error of the mean, times
     sqrt(1 + 1/S): the error of a mean of S samples holds that much of their own spread (Fortin et
     al. 2014). NaN where the mean has no error.
+
+    Parameters
+    ----------
+    samples : array-like, shape (S, *image), S >= 2
+        Posterior samples.
+    truth : array-like, shape image
+        Same unit.
+    pairs : bool
+        Whether samples 0 and 1, 2 and 3, ... were drawn with opposite noise (``antithetic`` of
+        the sampler). Then the variance is that of the pairs' means plus that within pairs, and
+        only the former is left in the error of the mean. Ignored below two pairs; a last sample
+        without a partner does not count.
     """
     draws, known = _stack(samples, truth)
-    error = rmse(draws.mean(axis=0), known)
-    if error == 0:
-        return float("nan")
-    return float(np.sqrt((1 + 1 / len(draws)) * np.mean(draws.var(axis=0, ddof=1))) / error)
+    if pairs and len(draws) >= 4:
+        whole = len(draws) // 2 * 2
+        first, second = draws[0:whole:2], draws[1:whole:2]
+        centres, halves = (first + second) / 2, (first - second) / 2
+        error = rmse(centres.mean(axis=0), known)
+        between, within = np.mean(centres.var(axis=0, ddof=1)), np.mean(halves**2)
+        expected = (1 + 1 / len(centres)) * between + within
+    else:
+        error = rmse(draws.mean(axis=0), known)
+        expected = (1 + 1 / len(draws)) * np.mean(draws.var(axis=0, ddof=1))
+    return float(np.sqrt(expected) / error) if error > 0 else float("nan")
 
 
 def compare(
-    mean: ArrayLike, truth: ArrayLike, samples: ArrayLike | None = None, *, fit: bool = False
+    mean: ArrayLike,
+    truth: ArrayLike,
+    samples: ArrayLike | None = None,
+    *,
+    fit: bool = False,
+    pairs: bool = False,
 ) -> dict[str, Any]:
     """Return all metrics of a result.
 
@@ -231,6 +262,8 @@ def compare(
             else None
             for level in LEVELS
         },
-        "crps": crps(draws, known) if draws is not None and spread else None,
-        "spread_skill": spread_skill(draws, known) if draws is not None and spread else None,
+        "crps": crps(draws, known, pairs=pairs) if draws is not None and spread else None,
+        "spread_skill": spread_skill(draws, known, pairs=pairs)
+        if draws is not None and spread
+        else None,
     }

@@ -86,6 +86,8 @@ def report(run: Run, done: list[int], chi2: Any) -> dict[str, Any]:
         "network_calls": dict(problem.calls),
         "steps": run._sampler.total_steps(),
         "sampler": run.recipe.sampler.kind,
+        # Samples of phase retrieval are ranked by misfit, so that partners do not stay together.
+        "antithetic": run.recipe.sampler.pairs and not problem.operator.operator.symmetric,
         "device": run.device,
         "batch": run._layout.batch if run._layout else None,
         "tile": run._layout.tile if run._layout else None,

@@ -149,6 +149,15 @@ class Result:
         return bool(self.report.get("point_estimate", False))
 
     @property
+    def pairs(self) -> bool:
+        """Whether samples 0 and 1, 2 and 3, ... were drawn with opposite noise.
+
+        Each is a sample as good as any, but partners are not independent of each other; what
+        judges error bars by their number must know (:func:`napari_dps.evaluate.spread_skill`).
+        """
+        return bool(self.report.get("antithetic", False))
+
+    @property
     def samples(self) -> NDArray[np.float32]:
         """Samples of the posterior, float32, shape (S, ...), in the input's units.
 

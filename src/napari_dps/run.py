@@ -275,11 +275,13 @@ class Run:
         from napari_dps.core.streams import Streams
 
         problem = self._sampled_problem([f for _, f in batch])
+        pairs = self.recipe.sampler.pairs
         streams = Streams(
             self.recipe.seed,
-            [(self._live[f], s) for s, f in batch],
+            [(self._live[f], s - s % 2 if pairs else s) for s, f in batch],
             self.device,
             problem.y.dtype,
+            mirrored=[pairs and s % 2 == 1 for s, _ in batch],
         )
         for step in self._sampler.sample(problem, len(batch), streams):
             self._steps += 1

@@ -53,7 +53,8 @@ def evaluate(
     mean, samples, report = _load(result)
     if register:
         mean, samples = _register(mean, samples, known)
-    metrics = compare(mean, known, samples, fit=fit)
+    pairs = bool(report.get("antithetic", False))
+    metrics = compare(mean, known, samples, fit=fit, pairs=pairs)
     metrics["residual"] = report.get("chi2")
     metrics["registered"] = register
     if json:

@@ -61,10 +61,8 @@ def conjugate_gradients(
 
     Notes
     -----
-    A learned Jacobian is only nearly symmetric and may have slightly negative directions. A
-    sample that meets one stops there and keeps what it has; so does one that has converged. And
-    each keeps the iterate with the smallest preconditioned residual, since without symmetry a
-    later one may be far worse.
+    A sample that has converged, or meets a direction of negative curvature, stops there and keeps
+    what it has.
     """
     u = torch.zeros_like(rhs)
     image: Tensor | None = None
@@ -74,7 +72,6 @@ def conjugate_gradients(
     rho = dot(residual, z)
     goal = tolerance**2 * dot(rhs, rhs)
     active = dot(residual, residual) > goal
-    least, best, best_image = rho, u, image
     done = 0
     for _ in range(iterations):
         if done and not bool(active.any()):
@@ -91,14 +88,9 @@ def conjugate_gradients(
         z = precondition(residual) if precondition else residual
         fresh = dot(residual, z)
         size = dot(residual, residual)
-        better = fresh < least
-        least, best = torch.where(better, fresh, least), torch.where(better, u, best)
-        if image is not None:
-            kept = torch.zeros_like(image) if best_image is None else best_image
-            best_image = torch.where(better, image, kept)
         active = active & (size > goal)
         beta = torch.where(active, fresh / torch.where(rho > 0, rho, 1), 0)
         direction = z + beta * direction
         rho = fresh
         done += 1
-    return Solution(best, best_image, done)
+    return Solution(u, image, done)

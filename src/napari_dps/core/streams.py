@@ -27,6 +27,10 @@ class Streams:
         One hashable label per batch item, e.g. (frame, sample).
     device, dtype : torch device and dtype
         Where and as what the numbers are wanted.
+    mirrored : sequence of bool, optional
+        Items whose normal numbers come with the opposite sign. Two items of the same index, one
+        of them mirrored, are an antithetic pair (Hammersley and Morton 1956): each is as good a
+        draw as any, and in their mean all that is linear in the noise cancels.
     """
 
     def __init__(
@@ -35,11 +39,13 @@ class Streams:
         indices: Sequence[object],
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        mirrored: Sequence[bool] | None = None,
     ) -> None:
         self.device = torch.device(device)
         self.dtype = dtype
         self.indices = list(indices)
         self._own = [self._generator(_key("sample", seed, index)) for index in indices]
+        self._signs = [-1.0 if m else 1.0 for m in mirrored or [False] * len(self._own)]
         self._shared = torch.Generator().manual_seed(_key("run", seed))
 
     def _generator(self, key: int) -> torch.Generator:
@@ -50,6 +56,7 @@ class Streams:
         part = copy(self)
         part.indices = [self.indices[k] for k in keep]
         part._own = [self._own[k] for k in keep]
+        part._signs = [self._signs[k] for k in keep]
         return part
 
     def __len__(self) -> int:
@@ -58,8 +65,8 @@ class Streams:
     def normal(self, shape: Sequence[int]) -> Tensor:
         """Return standard normal numbers of shape (B, *shape), each sample from its stream."""
         drawn = [
-            torch.randn(tuple(shape), generator=g, device=self.device, dtype=self.dtype)
-            for g in self._own
+            sign * torch.randn(tuple(shape), generator=g, device=self.device, dtype=self.dtype)
+            for sign, g in zip(self._signs, self._own, strict=True)
         ]
         return torch.stack(drawn)
 

@@ -173,7 +173,9 @@ def _figures(result: Result, truth: Array) -> dict[str, Any]:
         "chi2": result.report["misfit"],
         "interval": level if count > 1 else None,
         "coverage": coverage(result.samples, truth, level) if count > 1 else None,
-        "spread_over_error": spread_skill(result.samples, truth) if count > 1 else None,
+        "spread_over_error": spread_skill(result.samples, truth, pairs=result.pairs)
+        if count > 1
+        else None,
         "samples": count,
         "seconds": result.report["seconds"],
     }

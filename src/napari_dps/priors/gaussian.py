@@ -59,7 +59,7 @@ class Gaussian(PriorSource):
                     f"the spectrum has shape {array.shape}, but the object's grid is "
                     f"{grid.shape}: give one variance per Fourier mode of that grid"
                 )
-            values = torch.as_tensor(array, dtype=torch.float64)
+            values = torch.tensor(array, dtype=torch.float64)  # a copy: the array is read-only
             if not bool(torch.isfinite(values).all()) or bool((values < 0).any()):
                 raise PriorError(
                     "the spectrum has negative or non-finite values; variances are >= 0"

@@ -35,6 +35,8 @@ class DAPS(SamplerChoice):
     """Smallest noise level, in prior units; auto: 0.01, or less where the noise is small."""
     informed_start: bool = True
     """Start from a classical estimate or, for phase, from a search among many restarts."""
+    antithetic: bool = True
+    """Draw samples in pairs with opposite noise, which makes their mean more precise."""
 
     def bind(self, grid: Grid) -> "Sampler":
         """Build the sampler."""

@@ -6,8 +6,9 @@ Moment Projected Diffusions", 2023 (arXiv 2310.06721).
 
 p(x0 | x_sigma) is taken as Gaussian with the network's own covariance C = sigma^2 J, J the
 Jacobian of the denoiser. Then E[x0 | x_sigma, y] = x0 + C J_A^T (J_A C J_A^T + V)^-1 (y - A(x0)),
-by conjugate gradients with one Jacobian product of the network an iteration. Exact for Gaussian
-priors, affine operators and Gaussian noise.
+one Jacobian product of the network an iteration. Exact for Gaussian priors, affine operators and
+Gaussian noise. A network's Jacobian is not quite a covariance; :mod:`napari_dps.core.moments`
+solves so that this does no harm, where the papers' conjugate gradients and GMRES run away.
 """
 
 from collections.abc import Callable
@@ -36,16 +37,18 @@ class MMPS(SamplerChoice):
 
     steps: int = Field(20, ge=2, le=10_000)
     """Noise levels visited, each with one forward pass and one product per iteration."""
-    iterations: int = Field(8, ge=1, le=200)
-    """Conjugate-gradient iterations a step, at most; small noise needs 8."""
+    iterations: int = Field(12, ge=1, le=200)
+    """Products with the network's Jacobian a step, at most; small noise needs 8 or more."""
     tolerance: float = Field(0.1, ge=0, lt=1)
-    """Relative residual at which conjugate gradients stop early."""
+    """Relative residual at which a step's solution is good enough."""
     sigma_max: float = Field(80.0, gt=0, le=1000)
     """Largest noise level, in prior units."""
     sigma_min: Literal["auto"] | Annotated[float, Field(gt=0, le=1)] = "auto"
     """Smallest noise level, in prior units; auto: 0.01, or less where the noise is small."""
     informed_start: bool = True
     """Start from a classical estimate where the data determine the image well."""
+    antithetic: bool = True
+    """Draw samples in pairs with opposite noise, which makes their mean more precise."""
 
     def bind(self, grid: Grid) -> "Sampler":
         """Build the sampler."""
@@ -66,26 +69,26 @@ def moment_matching(
 ) -> "Callable[[Problem, Tensor, float], tuple[Tensor, Tensor]]":
     """Return the guide of MMPS."""
     from napari_dps.core.guidance import valid_only
-    from napari_dps.core.linalg import conjugate_gradients
+    from napari_dps.core.moments import solve_moments
 
     def guide(problem: "Problem", x: "Tensor", sigma: float) -> "tuple[Tensor, Tensor]":
         x0, vjp = problem.linearize(x, sigma)
         z, jvp_a, vjp_a = problem.operator.linearize(x0)
         variance = problem.variance(z)
         mask = valid_only(problem)
+        root = variance.sqrt()
 
-        def matvec(p: "Tensor") -> "tuple[Tensor, Tensor]":
-            image = sigma**2 * vjp(vjp_a(mask(p)))
-            return mask(jvp_a(image)) + variance * p, image
+        def product(p: "Tensor") -> "tuple[Tensor, Tensor]":
+            image = sigma**2 * vjp(vjp_a(mask(p / root)))
+            return mask(jvp_a(image)) / root, image
 
-        found = conjugate_gradients(
-            matvec,
-            problem.residual(z),
+        found = solve_moments(
+            product,
+            problem.residual(z) / root,
             iterations=iterations,
             tolerance=tolerance,
-            precondition=lambda r: r / variance,
+            count=problem.count(),
         )
-        guided = x0 if found.image is None else x0 + found.image
-        return guided, problem.misfit(z)
+        return x0 + found.image, problem.misfit(z)
 
     return guide

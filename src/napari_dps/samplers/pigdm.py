@@ -36,6 +36,8 @@ class PiGDM(SamplerChoice):
     """Smallest noise level, in prior units; auto: 0.01, or less where the noise is small."""
     informed_start: bool = True
     """Start from a classical estimate where the data determine the image well."""
+    antithetic: bool = True
+    """Draw samples in pairs with opposite noise, which makes their mean more precise."""
 
     def bind(self, grid: Grid) -> "Sampler":
         """Build the sampler."""

@@ -1,0 +1,82 @@
+"""The solver of moment matching, where the matrix is a covariance and where it is not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from napari_dps.core.moments import solve_moments
+
+DTYPE = torch.float64
+
+
+def covariance(n: int, seed: int = 0) -> Tensor:
+    """A symmetric matrix with eigenvalues from 1e-3 to 100."""
+    generator = torch.Generator().manual_seed(seed)
+    basis, _ = torch.linalg.qr(torch.randn((n, n), generator=generator, dtype=DTYPE))
+    return basis @ torch.diag(torch.logspace(-3, 2, n, dtype=DTYPE)) @ basis.T
+
+
+def rhs_of(count: int, n: int) -> Tensor:
+    return torch.randn((count, n), generator=torch.Generator().manual_seed(1), dtype=DTYPE)
+
+
+def test_a_covariance_is_solved_exactly() -> None:
+    matrix, rhs = covariance(16), rhs_of(3, 16)
+    found = solve_moments(lambda p: (p @ matrix, p @ matrix), rhs, iterations=16, tolerance=0)
+    exact = torch.linalg.solve(matrix + torch.eye(16, dtype=DTYPE), rhs.T).T @ matrix
+    torch.testing.assert_close(found.image, exact, rtol=1e-8, atol=1e-8)
+    assert (found.inflation == 1).all()
+
+
+def test_samples_of_a_batch_do_not_see_each_other() -> None:
+    matrix, rhs = covariance(16), rhs_of(3, 16)
+
+    def solve(part: Tensor) -> Tensor:
+        return solve_moments(
+            lambda p: (p @ matrix, p @ matrix), part, iterations=6, tolerance=0
+        ).image
+
+    torch.testing.assert_close(solve(rhs)[1:2], solve(rhs[1:2]), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("rank", [0, 1, 3])
+def test_a_krylov_space_that_ends_early_is_no_trouble(rank: int) -> None:
+    """Also a residual of zero: nothing to do, and no division by it."""
+    values = torch.zeros(16, dtype=DTYPE)
+    values[:rank] = torch.arange(1, rank + 1, dtype=DTYPE)
+    rhs = rhs_of(2, 16)
+    rhs[1] = 0
+    found = solve_moments(lambda p: (p * values, p * values), rhs, iterations=12, tolerance=0)
+    torch.testing.assert_close(found.image, rhs * values / (1 + values))
+
+
+def test_negative_and_lopsided_matrices_do_no_harm() -> None:
+    """Where I + K is nearly singular only by what is no covariance, the step stays short."""
+    n = 32
+    good, rhs = covariance(n), rhs_of(4, n)
+    generator = torch.Generator().manual_seed(2)
+    skew = torch.randn((n, n), generator=generator, dtype=DTYPE)
+    bad = good + 0.5 * (skew - skew.T)
+    bad = bad - 1.02 * torch.outer(good[:, 0], good[:, 0]) / good[:, 0].square().sum() * 10
+    exact = torch.linalg.solve(good + torch.eye(n, dtype=DTYPE), rhs.T).T @ good
+    literal = torch.linalg.solve(bad + torch.eye(n, dtype=DTYPE), rhs.T).T @ bad.T
+    found = solve_moments(lambda p: (p @ bad.T, p @ bad.T), rhs, iterations=n, tolerance=0).image
+    error, size = (found - exact).norm(), exact.norm()
+    assert error < 0.7 * size
+    assert error < 0.7 * (literal - exact).norm()
+
+
+def test_inflation_where_the_data_contradict_the_covariance() -> None:
+    """Residuals of variance 1 + 9 against K = 1: the smallest K that allows them is near 9."""
+    n = 4096
+    count = torch.tensor([n])
+    rhs = rhs_of(2, n) * torch.tensor([[10.0**0.5], [2.0**0.5]], dtype=DTYPE)
+    found = solve_moments(lambda p: (p, p), rhs, iterations=3, tolerance=0, count=count)
+    assert 8 < float(found.inflation[0]) < 10
+    assert float(found.inflation[1]) == 1
+    s = found.inflation[:, None]
+    torch.testing.assert_close(found.image, rhs * s / (1 + s))
+    far = solve_moments(lambda p: (p, p), 10 * rhs, iterations=3, tolerance=0, count=count)
+    assert (far.inflation == 1).all()
