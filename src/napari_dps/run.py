@@ -168,7 +168,7 @@ class Run:
         self._sampler.rehearse(self._sampled_problem([0] * batch), batch)
         seconds += (steps + search) / batch * (time.perf_counter() - begin)
         held = self._layout.tile**2 if self._layout.tile else pixels * self._layout.batch
-        need = held * self._prior.bytes_per_pixel() + 40 * pixels * self._layout.batch * 4
+        need = held * self._prior.bytes_per_pixel() + 64 * pixels * self._layout.batch * 4
         need += 4 * pixels * items
         return Plan(
             seconds,

@@ -105,11 +105,13 @@ def solve_moments(
                 vector = vector - share * known
         rest = dot(vector, vector).flatten().sqrt()
         rest = torch.where(rest > BREAKDOWN * length, rest, 0)
-        hessenberg[:, k + 1, k] = rest.double().cpu()
         values, doubt, vectors = _spectrum(hessenberg[:, : k + 1, : k + 1])
         weights = _weights(values, doubt, vectors)
-        left = hessenberg[:, k + 1, k] * weights[:, k].abs()
-        if bool((left <= tolerance).all()):
+        # A sample that is good enough gets no further direction, whatever its batch still does.
+        going = rest.double().cpu() * weights[:, k].abs() > tolerance
+        rest = torch.where(going.to(rest.device), rest, 0)
+        hessenberg[:, k + 1, k] = rest.double().cpu()
+        if not bool(going.any()):
             break
         basis.append(vector * column(_inverse(rest), rhs))
     inflation = torch.ones(len(rhs), dtype=torch.float64)
