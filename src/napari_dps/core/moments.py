@@ -5,14 +5,10 @@ of a network is so only in part, and at high noise K may have eigenvalues far be
 gradients, GMRES and every other solver that takes K at its word then step far off, and stopping
 early is no cure. Here K is projected on its Krylov space, made symmetric, and every eigenvalue is
 trusted only as far as it stands out of the part that was not symmetric.
-
-And where the data contradict K, being further from the prediction than K and the noise allow, K
-is inflated until they do not: a network is too sure of itself on structures that it never saw.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -24,13 +20,10 @@ from napari_dps.core.linalg import column, dot
 BREAKDOWN = 1e-5
 """A new direction that is shorter than this share of its product is rounding, not direction."""
 
-DOUBT = 0.5
+DOUBT = 0.25
 """How much of the asymmetry along an eigenvector counts as an error of its eigenvalue.
 
-Between 0.5 and 1 restorations differ by 0.1 dB either way; at 0 they run away at high noise."""
-
-INFLATION = torch.logspace(0, math.log10(16.0), 33, dtype=torch.float64)
-"""Inflations of a covariance to choose from, 1 to 16."""
+From 0.1 to 0.5 restorations differ by 0.2 dB either way; at 0 they run away at high noise."""
 
 
 @dataclass
@@ -40,15 +33,12 @@ class MomentSolution:
     Attributes
     ----------
     image : Tensor, shape (B, ...)
-        The image of the solution under the map that ``product`` hands out, inflated like K.
-    inflation : Tensor, shape (B,)
-        By how much K was inflated; 1 where it was not.
+        The image of the solution under the map that ``product`` hands out.
     iterations : int
         Products made.
     """
 
     image: Tensor
-    inflation: Tensor
     iterations: int
 
 
@@ -58,7 +48,6 @@ def solve_moments(
     *,
     iterations: int,
     tolerance: float,
-    count: Tensor | None = None,
 ) -> MomentSolution:
     """Solve (K + I) u = rhs for each sample, with K nearly a covariance.
 
@@ -72,23 +61,16 @@ def solve_moments(
         At most this many products.
     tolerance : float
         Stop when every residual norm is below this share of its right-hand side.
-    count : Tensor, shape (B,), optional
-        Data of each sample; then K is inflated where the residual asks for it.
 
     Notes
     -----
     Arnoldi's process gives an orthonormal basis Q of the Krylov space and H = Q^T K Q = S + N, the
-    symmetric part and the rest. With S = U diag(l) U^T, l+ = max(l, 0) and d_i = |N u_i|/2,
+    symmetric part and the rest. With S = U diag(l) U^T, l+ = max(l, 0) and d_i = |N u_i|/4,
 
         u = Q U diag(l+^2 / (l+^2 (1 + l+) + d^2)) U^T Q^T rhs:
 
     1/(1 + l) where an eigenvalue stands out of its doubt d, nothing where it does not or is
     negative. For an exact covariance d is 0 and this is the method of conjugate gradients.
-
-    Inflation: were K right, rhs^T (K + I)^-1 rhs would be at most the number n of data on average
-    (less, since x_sigma has seen them). The smallest s in 1 to 16 that brings it down to n +
-    sqrt(2 n), its standard deviation, is taken; none where not even the largest does, since then
-    K is not what is wrong. Desroziers et al. 2005 do the like in weather forecasts.
     """
     size = dot(rhs, rhs).flatten().sqrt()
     basis, images = [rhs * column(_inverse(size), rhs)], []
@@ -114,16 +96,11 @@ def solve_moments(
         if not bool(going.any()):
             break
         basis.append(vector * column(_inverse(rest), rhs))
-    inflation = torch.ones(len(rhs), dtype=torch.float64)
-    if count is not None:
-        inflation = _inflation(values, vectors, size.double().cpu() ** 2, count.double().cpu())
-        s = inflation[:, None]
-        weights = s * _weights(s * values, s * doubt, vectors)
     scaled = weights.to(rhs) * size[:, None]
     found = torch.zeros_like(images[0])
     for k, image in enumerate(images):
         found = found + column(scaled[:, k], image) * image
-    return MomentSolution(found, inflation, len(images))
+    return MomentSolution(found, len(images))
 
 
 def _inverse(length: Tensor) -> Tensor:
@@ -144,11 +121,3 @@ def _weights(values: Tensor, doubt: Tensor, vectors: Tensor) -> Tensor:
     filtered = torch.where(trust > 0, values**2 / torch.where(trust > 0, trust, 1), 0)
     weights: Tensor = (vectors * (filtered * vectors[:, 0])[:, None]).sum(-1)
     return weights
-
-
-def _inflation(values: Tensor, vectors: Tensor, square: Tensor, count: Tensor) -> Tensor:
-    """Return the inflation of each sample; see :func:`solve_moments`."""
-    share = square[:, None] * vectors[:, 0] ** 2
-    left = (share[:, None] / (1 + INFLATION[:, None] * values[:, None])).sum(-1)
-    fits = left <= (count + (2 * count).sqrt())[:, None]
-    return INFLATION[torch.where(fits.any(1), fits.double().argmax(1), 0)]

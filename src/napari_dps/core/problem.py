@@ -137,13 +137,10 @@ class Problem:
         r = self.residual(z)
         variance = self.likelihood.variance(z) / self.likelihood.redundancy
         chi2: Tensor = (r**2 / variance).flatten(1).sum(1)
-        return chi2 / self.count()
-
-    def count(self) -> Tensor:
-        """Return the number of data that count, shape (1 or B,)."""
         if self.valid is None:
-            return torch.tensor([self.y[0].numel()], device=self.y.device)
-        return self.valid.expand_as(self.y).flatten(1).sum(1).clamp_min(1)
+            return chi2 / r[0].numel()
+        count = self.valid.expand_as(r).flatten(1).sum(1).clamp_min(1)
+        return chi2 / count
 
     def find_noise_level(self) -> float | None:
         """Return the noise in prior units of typical pixels of the least noisy frame."""

@@ -35,7 +35,7 @@ class MMPS(SamplerChoice):
     kind: Literal["mmps"] = "mmps"
     title: ClassVar[str] = "Moment matching (MMPS)"
 
-    steps: int = Field(20, ge=2, le=10_000)
+    steps: int = Field(25, ge=2, le=10_000)
     """Noise levels visited, each with one forward pass and one product per iteration."""
     iterations: int = Field(12, ge=1, le=200)
     """Products with the network's Jacobian a step, at most; small noise needs 8 or more."""
@@ -87,7 +87,6 @@ def moment_matching(
             problem.residual(z) / root,
             iterations=iterations,
             tolerance=tolerance,
-            count=problem.count(),
         )
         return x0 + found.image, problem.misfit(z)
 
