@@ -9,7 +9,7 @@ from napari_dps.components import make
 from napari_dps.core.contrast import contrast
 from napari_dps.core.covariance import power_law_spectrum
 from napari_dps.core.estimate import Estimate, gaussian_field_estimate, object_map
-from napari_dps.core.likelihood import PoissonLikelihood
+from napari_dps.core.likelihood import GaussianLikelihood, PoissonLikelihood
 from napari_dps.core.streams import Streams
 from napari_dps.grid import Grid
 
@@ -55,6 +55,23 @@ def test_scale_comes_closer_to_the_objects_own(model, peak) -> None:
     errors = [torch.tensor(ratio).log().abs().mean() for ratio in (after, before)]
     assert errors[0] < (0.75 if peak < 50 else 1.0) * errors[1]
     assert max(after) < 1.5
+
+
+def test_noise_that_neighbours_share_does_not_hide_the_object() -> None:
+    """Each pixel counts with more variance then, but does not scatter by it."""
+    model = make("forward", "identity").bind(Grid((SIDE, SIDE), dtype="float64"))
+    truth, sigma = scene(2, 100.0), 15.0
+    white = sigma * Streams(5, [0], dtype=torch.float64).normal((1, SIDE, SIDE))
+    shared = sum(white.roll((i, j), (2, 3)) for i in (0, 1) for j in (0, 1)) / 2
+    likelihood = GaussianLikelihood(sigma, 4.0)
+    streams = Streams(6, [0], dtype=torch.float64)
+    found = gaussian_field_estimate(
+        model, truth + shared, likelihood, None, streams, positive=False
+    )
+    assert found.lost is not None
+    scale, _ = object_map(found.image, found.noise, found.lost)
+    assert 70 < float(scale) < 130
+    assert float((found.image - truth).std()) < 0.7 * sigma
 
 
 def test_an_empty_field_is_not_stretched() -> None:

@@ -22,6 +22,7 @@ ALL = [
     PoissonGaussianLikelihood(0.0),
     PoissonGaussianLikelihood(2.5),
     PoissonGaussianLikelihood(2.5, 3.0),
+    GaussianLikelihood(1.7, 3.0),
 ]
 each = pytest.mark.parametrize("likelihood", ALL, ids=lambda k: type(k).__name__)
 
@@ -143,10 +144,12 @@ def test_poisson_gaussian_nears_poisson_at_many_counts() -> None:
     assert torch.allclose(PoissonGaussianLikelihood(0.0).score(y, z), exact, rtol=0.01)
 
 
-def test_pixels_that_share_a_value_count_as_one() -> None:
+@pytest.mark.parametrize("kind", [GaussianLikelihood, PoissonGaussianLikelihood])
+def test_pixels_that_share_a_value_count_as_one(kind) -> None:
     y, z = pair()
-    one, four = PoissonGaussianLikelihood(2.0), PoissonGaussianLikelihood(2.0, 4.0)
+    one, four = kind(2.0), kind(2.0, 4.0)
     assert torch.allclose(4 * four.log_prob(y, z), one.log_prob(y, z))
+    assert torch.allclose(4 * four.score(y, z), one.score(y, z))
     assert torch.allclose(four.variance(z), 4 * one.variance(z))
     assert torch.allclose(4 * four.curvature(y, z), one.curvature(y, z))
 

@@ -304,7 +304,20 @@ def test_sigma_is_found() -> None:
         assert isinstance(found, Gaussian)
         assert found.sigma == pytest.approx(sigma, rel=0.07)
         assert 0 < report["sigma_error"] < 0.05 * sigma
-    assert Gaussian(sigma=3.0).resolve(clean[None], {}) == Gaussian(sigma=3.0)
+    given = Gaussian(sigma=3.0).resolve(clean[None], {})
+    assert given == Gaussian(sigma=3.0, pixels_per_value=1.0)
+
+
+def test_sigma_of_correlated_noise_is_that_of_a_pixel() -> None:
+    white = 20 * np.random.default_rng(0).standard_normal((1, 256, 256))
+    shared = sum(np.roll(white, (i, j), (1, 2)) for i in (0, 1) for j in (0, 1)) / 2
+    report: dict[str, Any] = {}
+    found = Gaussian().resolve(100 * gaussian_filter(scene(side=256), 3) + shared, report)
+    assert isinstance(found, Gaussian)
+    assert found.sigma == pytest.approx(20, rel=0.1)
+    assert found.pixels_per_value == pytest.approx(4, rel=0.25)
+    assert "correlated" in report["warnings"][0]
+    assert found.bind(Grid((8, 8))).redundancy == found.pixels_per_value
 
 
 @pytest.mark.parametrize("image", [FLAT, 100 * scene()[None]])

@@ -45,6 +45,7 @@ def lost_contrast(
     variance: Tensor,
     estimate: Callable[[Tensor], Tensor],
     streams: Streams,
+    redundancy: float = 1.0,
 ) -> Tensor:
     """Return the factor by which objects have more contrast than their estimates, shape (B,).
 
@@ -57,11 +58,13 @@ def lost_contrast(
     weight : Tensor, shape (B, *y_shape)
         One where a datum counts, else zero.
     variance : Tensor, shape (B, *y_shape)
-        Variance of the noise.
+        Variance of each pixel's noise.
     estimate : callable
         From such a residual to the estimate's deviation from the flat level.
     streams : Streams
         One per frame.
+    redundancy : float
+        Pixels that share one value of noise: boxes average so much less of it out.
 
     Returns
     -------
@@ -84,7 +87,8 @@ def lost_contrast(
         return (w * v).flatten(1).sum(1) / w.flatten(1).sum(1).clamp_min(1.0)
 
     # What the measurement varies beyond its noise: by pixel, and by box.
-    noise_of_box = smooth(weight * variance, BOX) / share.clamp_min(1e-6) ** 2 / BOX**2
+    noise_of_box = smooth(weight * variance, BOX) / share.clamp_min(1e-6) ** 2
+    noise_of_box = noise_of_box * min(1.0, redundancy / BOX**2)
     fine = (spread(residual, weight) - average(variance, weight)).clamp_min(0)
     coarse = (spread(box(residual), inside) - average(noise_of_box, inside)).clamp_min(0)
     wanted = (coarse / fine.clamp_min(1e-12)).clamp(1e-3, 1e3).log()
@@ -113,7 +117,7 @@ def lost_contrast(
     total = torch.zeros_like(size, dtype=torch.float64)
     for _ in range(DRAWS):
         truth = column(size, white) * field(root, streams.normal(shape).to(y_like))
-        noise = variance.sqrt() * streams.normal(operator.y_shape).to(y_like)
+        noise = (redundancy * variance).sqrt() * streams.normal(operator.y_shape).to(y_like)
         low, high = contrast(operator.crop(truth))
         low_seen, high_seen = contrast(operator.crop(estimate(measured(truth) + weight * noise)))
         total += (high - low) / (high_seen - low_seen).clamp_min(1e-12)

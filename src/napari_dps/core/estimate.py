@@ -95,8 +95,10 @@ def gaussian_field_estimate(
     local = torch.where(seen > 1e-6, local, column(level, y).expand_as(y))
     variance = likelihood.variance(local)
     r = weight * (y - operator(m))
-    shown = ((r**2 - weight * variance).flatten(1).sum(1) / weight.flatten(1).sum(1)).clamp_min(0)
-    floor = 1e-3 * (weight * variance).flatten(1).sum(1) / weight.flatten(1).sum(1)
+    # What a pixel scatters by: less than it counts with where pixels share their noise.
+    own = variance / likelihood.redundancy
+    shown = ((r**2 - weight * own).flatten(1).sum(1) / weight.flatten(1).sum(1)).clamp_min(0)
+    floor = 1e-3 * (weight * own).flatten(1).sum(1) / weight.flatten(1).sum(1)
     contrast = column(torch.maximum(shown, floor), y)
     spectrum = power_law_spectrum(operator.x_shape[1:], 1.0, LENGTH, EXPONENT).to(y)
     axes = tuple(range(2, y.ndim))
@@ -123,7 +125,7 @@ def gaussian_field_estimate(
     count = weight.flatten(1).sum(1)
     for factor in GRID:
         trial = solve(factor * contrast, r)
-        chi2 = ((weight * (r - operator(trial))) ** 2 / variance).flatten(1).sum(1) / count
+        chi2 = ((weight * (r - operator(trial))) ** 2 / own).flatten(1).sum(1) / count
         # A weaker field explains less; a stronger one may not have converged, and shows by it.
         better = (column(chi2, y) < least) & (least > ENOUGH)
         image = torch.where(better, trial, image)
@@ -150,7 +152,7 @@ def gaussian_field_estimate(
         local_rms.max(1).values,
         local_rms.median(1).values,
         {"field_variance": s2.flatten().tolist()},
-        lost=lost_contrast(operator, r, weight, variance, again, streams),
+        lost=lost_contrast(operator, r, weight, own, again, streams, likelihood.redundancy),
     )
 
 

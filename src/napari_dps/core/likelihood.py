@@ -60,22 +60,31 @@ def masked_sum(values: Tensor, valid: Tensor | None) -> Tensor:
 
 
 class GaussianLikelihood(Likelihood):
-    """y = z + sigma n."""
+    """y = z + sigma n.
 
-    def __init__(self, sigma: float) -> None:
+    Parameters
+    ----------
+    sigma : float
+        Standard deviation of a pixel's noise.
+    redundancy : float
+        Pixels that share one value of noise; see :class:`PoissonGaussianLikelihood`.
+    """
+
+    def __init__(self, sigma: float, redundancy: float = 1.0) -> None:
         self.sigma = float(sigma)
+        self.redundancy = float(redundancy)
 
     def log_density(self, y: Tensor, z: Tensor) -> Tensor:
-        """Return -(y - z)^2 / (2 sigma^2)."""
-        return -((y - z) ** 2) / (2 * self.sigma**2)
+        """Return -(y - z)^2 / (2 sigma^2), over the redundancy."""
+        return -((y - z) ** 2) / (2 * self.sigma**2 * self.redundancy)
 
     def score(self, y: Tensor, z: Tensor) -> Tensor:
-        """Return (y - z) / sigma^2."""
-        return (y - z) / self.sigma**2
+        """Return (y - z) / sigma^2, over the redundancy."""
+        return (y - z) / (self.sigma**2 * self.redundancy)
 
     def variance(self, z: Tensor) -> Tensor:
-        """Return sigma^2 everywhere."""
-        return torch.full_like(z, self.sigma**2)
+        """Return the variance with which a pixel counts: sigma^2 times the redundancy."""
+        return torch.full_like(z, self.sigma**2 * self.redundancy)
 
     def dps_weight(self, y: Tensor) -> Tensor:
         """Return 1: the plain norm."""

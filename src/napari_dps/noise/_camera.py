@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_dps.errors import InputError
+from napari_dps.noise._correlated import correlation_report, pixels_per_value
 from napari_dps.noise._estimate import (
     REPLICATES,
     SMALLEST,
@@ -62,8 +63,8 @@ class Camera:
 
     @property
     def pixels_per_value(self) -> float:
-        """Pixels per independent value: 1 + 2 (rho_1 + rho_2 + ...) along each axis."""
-        return float((1 + 2 * sum(self.correlation)) ** 2)
+        """Pixels per independent value."""
+        return pixels_per_value(self.correlation)
 
     def report(self) -> dict[str, Any]:
         """Return everything as plain numbers."""
@@ -73,15 +74,7 @@ class Camera:
             out[name] = getattr(self, name)
             out[f"{name}_error"] = getattr(self, f"{name}_error")
         out["levels"] = [list(level) for level in self.levels]
-        out["correlation"] = self.correlation
-        out["pixels_per_value"] = self.pixels_per_value
-        if self.correlation:
-            out["warnings"] = [
-                "the noise of neighbouring pixels is correlated "
-                f"({self.correlation[0]:.2f}), as in an interpolated image; "
-                f"{self.pixels_per_value:.1f} pixels count as one measured value"
-            ]
-        return out
+        return {**out, **correlation_report(self.correlation)}
 
 
 def _background(patches: Patches, line: Line) -> float:
@@ -312,8 +305,8 @@ def estimate(image: NDArray[np.generic], known: Known) -> Camera:
     )
 
 
-def noise_sigma(image: NDArray[np.generic]) -> tuple[float, float]:
-    """Return the standard deviation of white noise in an image, and its error.
+def noise_sigma(image: NDArray[np.generic]) -> tuple[float, float, list[float]]:
+    """Return the standard deviation of an image's noise, its error and its correlation.
 
     Parameters
     ----------
@@ -336,4 +329,4 @@ def noise_sigma(image: NDArray[np.generic]) -> tuple[float, float]:
         for _ in range(REPLICATES)
     ]
     error = float(np.std([np.sqrt(draw.constant) for draw in draws]))
-    return float(np.sqrt(line.constant)), error * stride
+    return float(np.sqrt(line.constant)), error * stride, _correlation(stack, line, stride)

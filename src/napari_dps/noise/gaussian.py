@@ -8,10 +8,15 @@ from pydantic import Field
 from napari_dps.components import NoiseModel
 from napari_dps.errors import InputError
 from napari_dps.grid import Grid
+from napari_dps.noise._correlated import (
+    CorrelatedNoise,
+    correlation_report,
+    pixels_per_value,
+)
 from napari_dps.noise._warnings import saturation_warnings
 
 
-class Gaussian(NoiseModel):
+class Gaussian(CorrelatedNoise):
     """Gaussian noise of one standard deviation, in the measurement's own units.
 
     ``"auto"`` reads it from the finest detail of the image, where an optical image has least
@@ -37,7 +42,7 @@ class Gaussian(NoiseModel):
 
         if self.sigma == "auto":
             raise InputError("the noise's sigma is still 'auto'; give a number or an image")
-        return GaussianLikelihood(self.sigma)
+        return GaussianLikelihood(self.sigma, self.redundancy())
 
     def resolve(self, image: Any, report: dict[str, Any]) -> NoiseModel:
         """Return the noise with sigma estimated from the image where it was "auto".
@@ -49,11 +54,15 @@ class Gaussian(NoiseModel):
         """
         from napari_dps.noise._camera import noise_sigma
 
-        sigma, error = self.sigma, 0.0
-        if sigma == "auto":
-            sigma, error = noise_sigma(np.asarray(image))
-        report.update(sigma=sigma, sigma_error=error)
-        return self.model_copy(update={"sigma": sigma})
+        if self.sigma != "auto":
+            report.update(sigma=self.sigma, sigma_error=0.0)
+            return self.model_copy(update={"pixels_per_value": self.redundancy()})
+        sigma, error, correlation = noise_sigma(np.asarray(image))
+        report.update(sigma=sigma, sigma_error=error, **correlation_report(correlation))
+        found = {"sigma": sigma}
+        if self.pixels_per_value == "auto":
+            found["pixels_per_value"] = pixels_per_value(correlation)
+        return self.model_copy(update=found)
 
     def check(self, image: Any) -> list[str]:
         """Return a warning where pixels are saturated."""

@@ -8,10 +8,11 @@ from pydantic import Field
 from napari_dps.components import NoiseModel
 from napari_dps.errors import InputError
 from napari_dps.grid import Grid
+from napari_dps.noise._correlated import CorrelatedNoise
 from napari_dps.noise._warnings import saturation_warnings
 
 
-class PoissonGaussian(NoiseModel):
+class PoissonGaussian(CorrelatedNoise):
     """Poisson noise of the light and Gaussian read noise of the camera.
 
     What is ``"auto"`` is estimated from the image and reported with its error; what is given is
@@ -19,7 +20,6 @@ class PoissonGaussian(NoiseModel):
     """
 
     title: ClassVar[str] = "Poisson and read noise (camera)"
-    derived: ClassVar[frozenset[str]] = frozenset({"pixels_per_value"})
     kind: Literal["poisson-gaussian"] = "poisson-gaussian"
     gain: Literal["auto"] | Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         "auto", json_schema_extra={"unit": "ADU/electron"}
@@ -33,13 +33,6 @@ class PoissonGaussian(NoiseModel):
         "auto", json_schema_extra={"unit": "electrons"}
     )
     """Standard deviation of the read noise in photoelectrons; estimated if "auto"."""
-    pixels_per_value: Literal["auto"] | Annotated[float, Field(ge=1, le=64)] = Field(
-        "auto", json_schema_extra={"unit": "px"}
-    )
-    """Pixels that share one value of noise, as in an interpolated image; 1 for independent noise.
-
-    If "auto", it is estimated along with the rest, and 1 where nothing else is estimated.
-    """
 
     def _values(self) -> tuple[float, float, float]:
         if self.gain == "auto" or self.offset == "auto" or self.read_noise == "auto":
@@ -70,8 +63,7 @@ class PoissonGaussian(NoiseModel):
         """
         from napari_dps.core.likelihood import PoissonGaussianLikelihood
 
-        shared = 1.0 if self.pixels_per_value == "auto" else self.pixels_per_value
-        return PoissonGaussianLikelihood(self._values()[2], shared)
+        return PoissonGaussianLikelihood(self._values()[2], self.redundancy())
 
     def resolve(self, image: Any, report: dict[str, Any]) -> NoiseModel:
         """Return the noise with everything that was "auto" estimated from the image.
@@ -95,8 +87,7 @@ class PoissonGaussian(NoiseModel):
         estimated = [name for name in names if given[name] is None]
         if not estimated:
             report.update(**given, **{f"{name}_error": 0.0 for name in names}, estimated=[])
-            shared = 1.0 if self.pixels_per_value == "auto" else self.pixels_per_value
-            return self.model_copy(update={"pixels_per_value": shared})
+            return self.model_copy(update={"pixels_per_value": self.redundancy()})
         from napari_dps.noise._camera import estimate
         from napari_dps.noise._estimate import Known
 
