@@ -43,7 +43,8 @@ SIDE, SIGMA, BACKGROUND = 128, 2.0, 1.0
 MARGIN = 16
 INNER = (slice(MARGIN, -MARGIN),) * 2
 FORWARD = {"kind": "gaussian-blur", "sigma": SIGMA}
-SCALES = (0.03, 0.1, 0.3, 1.0, 3.0)
+SCALES = (0.1, 0.3, 1.0)
+SMALLEST_SCALE, LARGEST_SCALE = 1e-3, 100.0
 app = App(help="Deblurring photon-starved images, as JSON.")
 
 
@@ -90,18 +91,30 @@ def classical(row: dict[str, Any], counts: Array, truth: Array) -> None:
 def tuned_scale(
     image: Array, peak: float, steps: int, prior: Any, likelihood: str, scales: tuple[float, ...]
 ) -> float:
-    """Return the DPS step length that restores a crop kept for tuning best, with one sample."""
+    """Return the DPS step length that restores a crop kept for tuning best, with one sample.
+
+    Where the best is the largest or the smallest tried, a three times larger or smaller follows.
+    """
     counts, truth = measure(image, peak, seed=999, crop_seed=1)
-    found = {}
-    for scale in scales:
+    found: dict[float, float] = {}
+    waiting = list(scales)
+    while waiting:
+        scale = waiting.pop(0)
         choice = {"kind": "dps", "steps": steps, "scale": scale, "likelihood": likelihood}
         try:
             result = restore(counts, f"tuning {steps} steps, scale {scale}", 1, choice, prior)
         except napari_dps.errors.DPSError as error:
             say(f"  scale {scale}: {error}")
-            continue
-        found[scale] = psnr(result.mean, truth)
-        say(f"  {steps} steps, scale {scale}: {found[scale]:.2f} dB")
+            found[scale] = float("-inf")
+        else:
+            found[scale] = psnr(result.mean, truth)
+            say(f"  {steps} steps, scale {scale}: {found[scale]:.2f} dB")
+        if not waiting:
+            best = max(found, key=lambda scale: found[scale])
+            if best == max(found) and best < LARGEST_SCALE:
+                waiting.append(3 * best)
+            elif best == min(found) and best > SMALLEST_SCALE:
+                waiting.append(best / 3)
     return max(found, key=lambda scale: found[scale])
 
 
@@ -154,7 +167,7 @@ def main(
     dps_images
         Run it on so many images only; a thousand steps take minutes each.
     dps_scales
-        Step lengths to choose from.
+        Step lengths to begin the choice with.
     out
         File for the JSON.
     """
