@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
+from napari_dps import reconstruct
 from napari_dps.components import make
 from napari_dps.core.contrast import contrast
 from napari_dps.core.covariance import power_law_spectrum
@@ -47,8 +49,9 @@ def test_scale_comes_closer_to_the_objects_own(model, peak) -> None:
     for seed in range(5):
         found, image = estimate(scene(seed, peak), model, seed + 100)
         assert found.lost is not None
-        assert 1.0 <= float(found.lost) <= 2.0
-        scale, _ = object_map(image, found.noise, found.lost)
+        lost = found.lost()
+        assert 1.0 <= float(lost) <= 2.0
+        scale, _ = object_map(image, found.noise, lost)
         low, high = contrast(image)
         after.append(float(scale) / (peak - 1))
         before.append(float(high - low) / (peak - 1))
@@ -69,7 +72,7 @@ def test_noise_that_neighbours_share_does_not_hide_the_object() -> None:
         model, truth + shared, likelihood, None, streams, positive=False
     )
     assert found.lost is not None
-    scale, _ = object_map(found.image, found.noise, found.lost)
+    scale, _ = object_map(found.image, found.noise, found.lost())
     assert 70 < float(scale) < 130
     assert float((found.image - truth).std()) < 0.7 * sigma
 
@@ -77,5 +80,19 @@ def test_noise_that_neighbours_share_does_not_hide_the_object() -> None:
 def test_an_empty_field_is_not_stretched() -> None:
     flat = torch.full((1, 1, SIDE, SIDE), 5.0, dtype=torch.float64)
     found, image = estimate(flat, BLUR, 3)
-    scale, _ = object_map(image, found.noise, found.lost)
+    assert found.lost is not None
+    scale, _ = object_map(image, found.noise, found.lost())
     assert float(scale) < 0.5
+
+
+def test_a_given_intensity_costs_no_bootstrap(monkeypatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("the contrast was estimated although it was given")
+
+    monkeypatch.setattr("napari_dps.core.estimate.lost_contrast", refuse)
+    y = np.random.default_rng(1).poisson(9.0, (16, 16))
+    parts = {"prior": "gaussian", "sampler": {"kind": "mmps", "steps": 2}, "samples": 1}
+    given = reconstruct(y, parts, intensity={"scale": 10.0, "background": 3.0})
+    assert given.report["scale"] == [10.0]
+    with pytest.raises(AssertionError, match="although it was given"):
+        reconstruct(y, parts)

@@ -2,7 +2,6 @@
 
 from itertools import pairwise
 
-import numpy as np
 import pytest
 import torch
 
@@ -115,8 +114,3 @@ def test_grid_of_tiles_moves_with_the_level_and_only_with_it():
     first = [t.part for t in tiled.tiles((80, 80), 1.0)]
     assert first == [t.part for t in tiled.tiles((80, 80), 1.0)]
     assert first != [t.part for t in tiled.tiles((80, 80), 0.9)]
-
-
-def test_streams_shared_integers_belong_to_the_run():
-    assert Streams(1, [0]).shared_integers(9, 5) == Streams(1, [7, 8]).shared_integers(9, 5)
-    assert np.ptp(Streams(1, [0]).shared_integers(1, 5)) == 0

@@ -91,7 +91,8 @@ def _object_map(run: Run, estimate: Any) -> tuple[Tensor, Tensor]:
     if isinstance(run.recipe.intensity, Intensity):
         a = torch.full_like(estimate.image[:, :, :1, :1], run.recipe.intensity.scale)
         return a, torch.full_like(a, run.recipe.intensity.background)
-    a, b = object_map(operator.crop(estimate.image), estimate.noise, estimate.lost)
+    lost = None if estimate.lost is None else estimate.lost()
+    a, b = object_map(operator.crop(estimate.image), estimate.noise, lost)
     if operator.symmetric:
         # A diffraction pattern has no flat background: zero stays zero.
         return a + b, torch.zeros_like(b)

@@ -9,6 +9,7 @@ estimate may be from the truth.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -45,8 +46,9 @@ class Estimate:
         What is worth reporting, e.g. the restarts' misfits.
     candidates : Tensor or None, shape (B, K, C, *spatial)
         Other solutions where the problem has several, the best first.
-    lost : Tensor or None, shape (B,)
-        Factor by which the object has more contrast than the estimate; None means one.
+    lost : callable or None
+        Returns the factor, shape (B,), by which the object has more contrast than the estimate;
+        it costs two more estimates, and only an object map that is "auto" asks. None means one.
     """
 
     image: Tensor
@@ -54,7 +56,7 @@ class Estimate:
     noise: Tensor
     details: dict[str, object]
     candidates: Tensor | None = None
-    lost: Tensor | None = None
+    lost: Callable[[], Tensor] | None = None
 
 
 def gaussian_field_estimate(
@@ -152,7 +154,7 @@ def gaussian_field_estimate(
         local_rms.max(1).values,
         local_rms.median(1).values,
         {"field_variance": s2.flatten().tolist()},
-        lost=lost_contrast(operator, r, weight, own, again, streams, likelihood.redundancy),
+        lost=lambda: lost_contrast(operator, r, weight, own, again, streams, likelihood.redundancy),
     )
 
 

@@ -17,7 +17,7 @@ def _key(*parts: object) -> int:
 
 
 class Streams:
-    """One random stream per sample and one shared stream for what belongs to the run.
+    """One random stream per sample.
 
     Parameters
     ----------
@@ -46,7 +46,6 @@ class Streams:
         self.indices = list(indices)
         self._own = [self._generator(_key("sample", seed, index)) for index in indices]
         self._signs = [-1.0 if m else 1.0 for m in mirrored or [False] * len(self._own)]
-        self._shared = torch.Generator().manual_seed(_key("run", seed))
 
     def _generator(self, key: int) -> torch.Generator:
         return torch.Generator(device=self.device).manual_seed(key)
@@ -82,7 +81,3 @@ class Streams:
         """Return Poisson numbers of the given rates (B, ...)."""
         drawn = [torch.poisson(r, generator=g) for r, g in zip(rate, self._own, strict=True)]
         return torch.stack(drawn)
-
-    def shared_integers(self, high: int, count: int) -> list[int]:
-        """Return ``count`` integers in [0, high) from the run's own stream."""
-        return torch.randint(0, max(high, 1), (count,), generator=self._shared).tolist()
