@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import napari_dps
-from napari_dps import Recipe, read_image, reconstruct, simulate
+from napari_dps import Recipe, read_image, reconstruct, sample_prior, simulate
 from napari_dps.api import Run
 from napari_dps.errors import InputError, RecipeError
 from napari_dps.uncertainty.registration import register
@@ -95,6 +95,57 @@ def test_a_stack_is_restored_frame_by_frame_and_a_constant_frame_is_copied():
     assert not np.allclose(result.samples[:, 0], result.samples[:, 1])
     alone = reconstruct(frames[0], prior=PRIOR, sampler=FAST, samples=2)
     assert np.allclose(alone.samples, result.samples[:, 0], rtol=1e-3, atol=1e-2)
+
+
+def test_rows_and_columns_may_lie_on_any_axis():
+    stack = np.random.default_rng(2).poisson(9.0, (2, 12, 16))
+    valid = np.random.default_rng(3).random(stack.shape) < 0.7
+    parts = {"prior": PRIOR, "sampler": FAST, "samples": 1}
+    straight = reconstruct(stack, parts, axes="TYX", valid=valid)
+    turned = reconstruct(
+        np.moveaxis(stack, 0, 2), parts, axes="YXT", valid=np.moveaxis(valid, 0, 2)
+    )
+    assert turned.axes == "YXT" and turned.shape == (12, 16, 2)
+    assert np.array_equal(np.moveaxis(turned.mean, 2, 0), straight.mean)
+    seen = simulate(np.moveaxis(stack, 0, 2), axes="YXT", seed=4)
+    assert np.array_equal(np.moveaxis(seen, 2, 0), simulate(stack, axes="TYX", seed=4))
+
+
+def test_frames_of_a_detector_that_counts_to_one():
+    once = np.random.default_rng(2).random((12, 16)) < 0.5
+    parts = {"prior": PRIOR, "sampler": FAST, "samples": 1}
+    counts = reconstruct(once.astype(np.uint16), parts)
+    assert np.array_equal(reconstruct(once, parts).mean, counts.mean)
+
+
+@pytest.mark.parametrize(
+    ("parts", "words"),
+    [
+        ({"seed": -1}, "seed = -1"),
+        ({"recipe": ("identity", "poisson", "x")}, "tuple of 3"),
+    ],
+)
+def test_bad_choices_for_a_simulation(parts, words):
+    recipe = parts.pop("recipe", None)
+    with pytest.raises((InputError, RecipeError), match=words):
+        simulate(scene(), recipe, **parts)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"n": 0}, "n = 0"),
+        ({"n": 1.5}, "n = 1.5"),
+        ({"steps": 0}, "steps = 0"),
+        ({"seed": -1}, "seed = -1"),
+        ({"shape": 16}, "shape 16 "),
+        ({"shape": (16.5, 16)}, "shape"),
+        ({"shape": (4, 16)}, "at least 8"),
+    ],
+)
+def test_bad_choices_for_draws_from_a_prior(given, words):
+    with pytest.raises(InputError, match=words):
+        sample_prior(**{"prior": "gaussian", "n": 1, "shape": (16, 16), **given})
 
 
 def test_missing_pixels_are_filled_and_their_values_do_not_matter():
@@ -214,6 +265,9 @@ def test_recipes_survive_json_with_their_arrays(tmp_path):
     assert np.array_equal(back.forward.mask.load(), mask)
     assert np.array_equal(back.valid.load(), mask + 1)
     assert Recipe.load(back.save(tmp_path / "again.json")).to_json() == back.to_json()
+    (tmp_path / "file").touch()
+    with pytest.raises(RecipeError, match="cannot be written"):
+        back.save(tmp_path / "file" / "r.json")
 
 
 @pytest.mark.parametrize(
@@ -231,6 +285,10 @@ def test_recipes_survive_json_with_their_arrays(tmp_path):
         (np.eye(32), {"forward": "inpaint"}, "without a mask"),
         (np.eye(32), {"valid": np.zeros((32, 32))}, "zero"),
         (np.eye(32), {"valid": np.ones((3, 3))}, "shape"),
+        (np.eye(32), {"valid": 1 - np.eye(32)}, "0 in all 992 pixels that count"),
+        (np.ma.masked_less(np.eye(32), 1), {}, "masked"),
+        ([[1, 2], [3]], {}, "different lengths"),
+        (b"cells.tif", {}, "needs integer or real"),
     ],
 )
 def test_bad_images_give_one_sentence(image, parts, words):
@@ -244,13 +302,21 @@ def test_bad_images_give_one_sentence(image, parts, words):
     [
         ({"forward": "gausian-blur"}, "gaussian-blur"),
         ({"forward": {"kind": "gaussian-blur", "sigmma": 2}}, "sigma"),
-        ({"forward": {"kind": "gaussian-blur", "sigma": -2}}, "greater than 0"),
-        ({"sampler": {"kind": "mmps", "steps": 1}}, "greater than or equal to 2"),
-        ({"samples": 0}, "greater than or equal to 1"),
+        ({"forward": {"kind": "gaussian-blur", "sigma": -2}}, "number > 0 and <= 200 px"),
+        ({"forward": {"kind": "gaussian-blur", "sigma": 900}}, "900 is .* > 0 and <= 200 px"),
+        ({"sampler": {"kind": "mmps", "steps": 1}}, "number >= 2 and <= 10000"),
+        ({"samples": 0}, "number >= 1 and <= 100000"),
         ({"sampels": 3}, "samples"),
         ({"noise": {"sigma": 2}}, "kind"),
         ({"prior": 7}, "kind"),
-        ({"intensity": {"scale": 0}}, "greater than 0"),
+        ({"intensity": {"scale": 0}}, "number > 0"),
+        ({"intensity": {"scale": 1, "backgroud": 0}}, "did you mean 'background'"),
+        ({"intensity": "manual"}, "one of its words, or its numbers by name"),
+        ({"noise": {"kind": "poisson-gaussian", "gain": -1.0}}, "number > 0 ADU/electron"),
+        ({"noise": {"kind": "poisson", "offset": float("inf")}}, "number that is finite ADU"),
+        ({"valid": [[1, 2], [3]]}, "rows differ in length"),
+        ({"valid": np.full((9, 9), "a")}, "not an array of real numbers"),
+        ({"forward": {"kind": "psf", "psf": np.ones((5, 5), complex)}}, "of real numbers"),
     ],
 )
 def test_bad_recipes_give_one_sentence_with_the_right_name(parts, words):

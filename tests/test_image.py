@@ -94,6 +94,8 @@ def test_foreign_byte_order_becomes_native() -> None:
     [
         (np.zeros((5, 6), complex), {}, "complex"),
         (np.array([["a"]]), {}, "needs integer or real"),
+        ([[1, 2], [3]], {}, "different lengths"),
+        (np.ma.masked_less(np.eye(6), 1), {}, "30 masked pixels"),
         (np.array([[None]]), {}, "object"),
         (np.zeros((0, 6)), {}, "empty"),
         (np.zeros(6), {}, "1 axes"),
@@ -113,6 +115,19 @@ def test_bad_input_is_one_sentence(array: np.ndarray, options: dict, words: str)
     with pytest.raises(InputError, match=words) as caught:
         Image.from_array(array, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_axes_change_their_order_with_all_that_belongs_to_them() -> None:
+    data = np.arange(24.0).reshape(2, 3, 4)
+    image = Image(data, "XTY", (0.1, 5, 0.2), ("micrometer", "second", "micrometer"), (1, 2, 3))
+    last = image.picture_last()
+    assert (last.axes, last.shape) == ("TYX", (3, 4, 2))
+    assert last.scale == (5, 0.2, 0.1) and last.translate == (2, 3, 1)
+    assert last.units == ("second", "micrometer", "micrometer")
+    assert last.data[2, 1, 0] == data[0, 2, 1]
+    back = last.with_axes("XTY")
+    np.testing.assert_array_equal(back.data, data)
+    assert (back.scale, back.units) == (image.scale, image.units)
 
 
 def test_colour_has_no_frames() -> None:

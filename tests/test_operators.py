@@ -114,6 +114,17 @@ def test_psf_is_centred_and_normalised():
     )
 
 
+def test_psf_file_without_numbers_is_refused(tmp_path):
+    np.save(tmp_path / "psf.npy", np.full((5, 5), "a"))
+    with pytest.raises(InputError, match="real numbers are needed"):
+        make("forward", {"kind": "psf", "psf": tmp_path / "psf.npy"}).kernel()
+
+
+def test_psf_of_one_pixel_or_one_plane():
+    assert make("forward", {"kind": "psf", "psf": np.ones((1, 1))}).kernel().shape == (1, 1)
+    assert make("forward", {"kind": "psf", "psf": np.eye(3)[None]}).kernel().shape == (3, 3)
+
+
 @pytest.mark.parametrize(
     ("values", "word"),
     [
@@ -121,6 +132,7 @@ def test_psf_is_centred_and_normalised():
         (-np.ones((9, 9)), "negative"),
         (np.ones((3, 9, 9)), "2D"),
         (np.full((9, 9), np.nan), "NaN"),
+        (np.ones((9, 9)), "nowhere brighter than its border"),
     ],
 )
 def test_bad_psf_is_refused_in_one_sentence(values, word):

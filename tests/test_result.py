@@ -119,10 +119,10 @@ def test_quantile_refuses_what_it_cannot_know() -> None:
         result.quantile(0.99)
     with pytest.raises(InputError, match="infinitely"):
         result.quantile(0.0)
-    for q in (-0.1, 1.1, float("nan")):
+    for q in (-0.1, 1.1, float("nan"), [0.5], "a"):
         with pytest.raises(InputError, match="between 0 and 1"):
             result.quantile(q)
-    for level in (0.0, 1.0, 90):
+    for level in (0.0, 1.0, 90, "a"):
         with pytest.raises(InputError, match="between 0 and 1"):
             result.interval(level)
     one = Result(np.full((1, 3, 3), 2.0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,7 +38,7 @@ def samples_needed(level: float) -> int:
     InputError
         If `level` is not between 0 and 1.
     """
-    if not 0.0 < level < 1.0:
+    if not _real(level) or not 0.0 < level < 1.0:
         raise InputError(f"level {level!r} must lie between 0 and 1, for example 0.9.")
     return _ceil((1.0 + level) / (1.0 - level))
 
@@ -68,8 +69,8 @@ def ranks(probabilities: Sequence[float], count: int) -> list[float]:
     """
     found = []
     for q in probabilities:
-        if not 0.0 <= q <= 1.0:
-            raise InputError(f"quantile {q!r} must lie between 0 and 1.")
+        if not _real(q) or not 0.0 <= q <= 1.0:
+            raise InputError(f"quantile {q!r} must be one number between 0 and 1.")
         rank = q * (count + 1)
         if abs(rank - round(rank)) < 1e-6:
             rank = float(round(rank))
@@ -114,6 +115,10 @@ def quantiles(samples: NDArray[np.float32], at: Sequence[float]) -> list[NDArray
             value += (rank - math.floor(rank)) * (ordered[math.ceil(rank) - 1] - value)
         found.append(np.where(bad, np.nan, value).astype(np.float32))
     return found
+
+
+def _real(value: object) -> bool:
+    return isinstance(value, Real)
 
 
 def _ceil(value: float) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from itertools import pairwise
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -136,12 +137,16 @@ def simulate(
     from napari_dps.core.streams import Streams
 
     if isinstance(recipe, tuple):
-        forward, noise = (*recipe, None)[:2] if forward is None else (forward, noise)
+        if len(recipe) != 2:
+            raise InputError(f"a tuple of {len(recipe)} came as recipe; give (forward, noise)")
+        forward = recipe[0] if forward is None else forward
+        noise = recipe[1] if noise is None else noise
         recipe = None
-    chosen = Recipe.parse(recipe, forward=forward, noise=noise)
-    source = open_image(image, axes)
-    if source.is_rgb:
-        raise InputError(f"'{source.name}' is a colour (RGB) image; give one gray channel")
+    chosen = Recipe.parse(recipe, forward=forward, noise=noise, seed=seed)
+    given = open_image(image, axes)
+    if given.is_rgb:
+        raise InputError(f"'{given.name}' is a colour (RGB) image; give one gray channel")
+    source = given.picture_last()
     model: ForwardModel = chosen.forward
     report: dict[str, Any] = {}
     frames = source.data.reshape(-1, *source.data.shape[-2:]).astype(np.float64)
@@ -164,11 +169,17 @@ def simulate(
                 "the expected counts are negative in places, which light cannot be; give an object "
                 "that is at or above the camera's offset"
             )
-        y = likelihood.sample(z, Streams(seed, [("simulate", f)], "cpu", torch.float64))
-        measured = operator.measured
-        y = y if measured is None else torch.where(measured, y, torch.zeros_like(y))
+        streams = Streams(chosen.seed, [("simulate", f)], "cpu", torch.float64)
+        y = likelihood.sample(z, streams)
+        seen = operator.measured
+        y = y if seen is None else torch.where(seen, y, torch.zeros_like(y))
         out.append(y[0, 0].numpy() * gain + offset)
-    return np.stack(out).reshape(*source.data.shape[:-2], *grid.shape).astype(np.float32)
+    measured = np.stack(out).reshape(*source.data.shape[:-2], *grid.shape).astype(np.float32)
+    return measured.transpose([source.axes.index(letter) for letter in given.axes])
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, Integral)
 
 
 def _refuse_auto(noise: NoiseModel) -> None:
@@ -220,10 +231,14 @@ def sample_prior(
     from napari_dps.core.streams import Streams
     from napari_dps.device import choose_device
 
-    if n < 1:
-        raise InputError(f"{n} samples were asked for; ask for one at least")
-    if len(shape) != 2 or min(shape) < 8:
-        raise InputError(f"the shape {tuple(shape)} is not (Y, X) with at least 8 pixels a side")
+    for what, value, least in (("n", n, 1), ("steps", steps, 1), ("seed", seed, 0)):
+        if not _whole(value) or value < least:
+            raise InputError(
+                f"{what} = {value!r} is not allowed, give a whole number of {least} or more"
+            )
+    sides = np.atleast_1d(np.asarray(shape)).tolist()
+    if len(sides) != 2 or not all(_whole(n) and n >= 8 for n in sides):
+        raise InputError(f"the shape {shape!r} is not (Y, X) with at least 8 pixels a side")
     source = make("prior", prior)
     assert isinstance(source, PriorSource)
     name, _ = choose_device(device)

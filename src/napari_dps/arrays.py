@@ -16,6 +16,9 @@ from pydantic_core import core_schema
 
 from napari_dps.errors import InputError
 
+NUMBERS = "buif"
+"""Kinds of dtype that a mask, a PSF or a spectrum may have."""
+
 
 def read_values(path: str) -> np.ndarray:
     """Return the values of a TIFF, PNG or ``.npy`` file, without units or axes.
@@ -44,7 +47,10 @@ def read_values(path: str) -> np.ndarray:
             f"{path!r} cannot be read as an image ({type(error).__name__}); "
             "give a TIFF, PNG or npy file"
         ) from error
-    return np.asarray(values)
+    values = np.asarray(values)
+    if values.dtype.kind not in NUMBERS:
+        raise InputError(f"{path!r} holds {values.dtype} values; real numbers are needed")
+    return values
 
 
 class ArrayRef:
@@ -123,9 +129,12 @@ class ArrayRef:
             if not str(value).strip():
                 raise ValueError("an empty path was given; name a file or leave it out")
             return cls(value)
-        array = np.asarray(value)
-        if array.dtype == object or array.size == 0 or array.ndim == 0:
-            raise ValueError("not an array of numbers; give a path or an array")
+        try:
+            array = np.asarray(value)
+        except ValueError:
+            raise ValueError("its rows differ in length; give a path or a full array") from None
+        if array.dtype.kind not in NUMBERS or array.size == 0 or array.ndim == 0:
+            raise ValueError("not an array of real numbers; give a path or an array")
         return cls(array)
 
     @classmethod

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Literal, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from napari_dps.errors import RecipeError
+from napari_dps.fields import describe_field
 from napari_dps.grid import Grid
 
 GROUPS = {
@@ -140,7 +141,7 @@ def make(group: str, spec: Any) -> Component:
     try:
         return cls(**fields)
     except ValidationError as error:
-        raise RecipeError(sentence(error, f"{group} {kind!r}", list(cls.model_fields))) from None
+        raise RecipeError(sentence(error, f"{group} {kind!r}", cls)) from None
 
 
 def _is_word(loc: tuple[int | str, ...]) -> bool:
@@ -154,25 +155,45 @@ def _field_names(loc: tuple[int | str, ...]) -> list[str]:
     return [str(p) for p in loc[:1]] + [p for p in rest if p not in types]
 
 
-def sentence(error: ValidationError, where: str, allowed: list[str]) -> str:
-    """Turn a pydantic error into one sentence."""
+def sentence(error: ValidationError, where: str, model: type[BaseModel] | None = None) -> str:
+    """Turn a pydantic error about a ``model`` into one sentence."""
     found = error.errors()
     # A union reports every alternative that failed; the one that is no fixed word says most.
     alternatives = [e for e in found if not _is_word(e["loc"])]
     first = (alternatives or found)[0]
-    name = ".".join(_field_names(first["loc"]))
+    names = _field_names(first["loc"])
+    name, owner = ".".join(names), _owner(model, names)
     if first["type"] == "extra_forbidden":
-        names = [n for n in allowed if n != "kind"]
-        if not names:
+        allowed = [n for n in owner.model_fields if n != "kind"] if owner is not None else []
+        if not allowed:
             return f"{where} has no parameter {name!r}; it takes none"
-        return f"{where} has no parameter {name!r}; {nearest(name, names)}"
+        return f"{where} has no parameter {name!r}; {nearest(names[-1], allowed)}"
+    given = first.get("input")
+    text = f"{given:g}" if isinstance(given, float) else " ".join(repr(given).split())
+    text = text if len(text) < 60 else text[:57] + "..."
     message = first["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
-    given = repr(first.get("input"))
-    given = given if len(given) < 60 else given[:57] + "..."
+    if first["type"] in ("model_type", "model_attributes_type"):
+        message = "give one of its words, or its numbers by name"
+    elif owner is not None and first["type"] in _RANGE and names[-1] in owner.model_fields:
+        # Pydantic names only the end that was passed.
+        info = describe_field(names[-1], owner.model_fields[names[-1]])
+        message = f"give a number {info.range_text or 'that is finite'} {info.unit}".rstrip()
     if not name:
         return f"{where}: {message}"
-    return f"{where}: {name} = {given} is not allowed, {message}"
+    return f"{where}: {name} = {text} is not allowed, {message}"
+
+
+_RANGE = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number")
+
+
+def _owner(model: type[BaseModel] | None, names: list[str]) -> type[BaseModel] | None:
+    """Return the model that the last name belongs to, ``names`` being a path from ``model``."""
+    for name in names[:-1]:
+        field = model.model_fields.get(name) if model is not None else None
+        inner = get_args(field.annotation) if field is not None else ()
+        model = next((m for m in inner if isinstance(m, type) and issubclass(m, BaseModel)), None)
+    return model
 
 
 class ForwardModel(Component):

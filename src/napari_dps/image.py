@@ -84,9 +84,17 @@ def check_array(array: ArrayLike, name: str = "image") -> NDArray[Any]:
     Raises
     ------
     InputError
-        If it is empty, complex, or no numbers.
+        If it is empty, complex, masked, ragged, or no numbers.
     """
-    data = np.asarray(array)
+    if np.ma.is_masked(array):
+        raise InputError(
+            f"'{name}' is a masked array with {np.sum(np.ma.getmask(array))} masked pixels, which "
+            "would be lost; give its data, and ~image.mask as `valid`."
+        )
+    try:
+        data = np.asarray(array)
+    except ValueError:
+        raise InputError(f"'{name}' has rows of different lengths; give a full array.") from None
     if data.dtype.kind == "c":
         raise InputError(
             f"'{name}' holds complex numbers ({data.dtype}); measurements are real: "
@@ -301,6 +309,23 @@ class Image:
         stack = np.moveaxis(self.data, [self.axes.index("Y"), self.axes.index("X")], [-2, -1])
         for index in np.ndindex(*stack.shape[:-2]):
             yield index, np.array(stack[index], dtype=np.float64)
+
+    def with_axes(self, axes: str) -> Image:
+        """Return the same image with its axes in the order of `axes`, a view of the same pixels."""
+        order = [self.axes.index(letter) for letter in axes]
+        return replace(
+            self,
+            data=self.data.transpose(order),
+            axes=axes,
+            scale=tuple(self.scale[i] for i in order),
+            units=tuple(self.units[i] for i in order),
+            translate=tuple(self.translate[i] for i in order),
+        )
+
+    def picture_last(self) -> Image:
+        """Return the same image with rows and columns last; colour stays behind them."""
+        leading = "".join(letter for letter in self.axes if letter not in "YXS")
+        return self.with_axes(leading + "YX" + ("S" if self.is_rgb else ""))
 
     def with_data(self, data: ArrayLike) -> Image:
         """Return the same image with other pixel values (as many axes, any numeric type)."""

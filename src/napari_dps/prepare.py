@@ -50,9 +50,9 @@ def open_image(
 
     if isinstance(image, Image):
         return image
-    if isinstance(image, (str, bytes)) or hasattr(image, "__fspath__"):
+    if isinstance(image, str) or hasattr(image, "__fspath__"):
         return read_image(image, axes=axes, pixel_size=pixel_size)
-    return Image.from_array(np.asarray(image), axes=axes, pixel_size=pixel_size)
+    return Image.from_array(image, axes=axes, pixel_size=pixel_size)
 
 
 def prepare(image: Image, recipe: Recipe) -> Prepared:
@@ -65,9 +65,10 @@ def prepare(image: Image, recipe: Recipe) -> Prepared:
     """
     if image.is_rgb:
         raise InputError(
-            f"'{image.name}' is a colour (RGB) image of shape {image.shape}; give one gray channel "
-            "at a time, since colour pictures hold no photon counts"
+            f"'{image.name}' is a colour (RGB) image of shape {image.shape}, which holds no photon "
+            "counts; give one gray channel or, if these are frames, name the axes, such as TYX"
         )
+    axes, image = image.axes, image.picture_last()
     shape = image.data.shape[-2:]
     if min(shape) < SMALLEST:
         raise InputError(
@@ -75,7 +76,9 @@ def prepare(image: Image, recipe: Recipe) -> Prepared:
             "are needed"
         )
     frames = image.data.reshape(-1, *shape)
-    valid = _valid(frames, recipe)
+    if frames.dtype == bool:
+        frames = frames.astype(np.uint16)  # frames of a detector that counts to one
+    valid = _valid(image, axes, frames, recipe)
     kept = frames if valid is None else np.where(valid, frames, np.zeros((), frames.dtype))
     constant = [
         f
@@ -83,8 +86,10 @@ def prepare(image: Image, recipe: Recipe) -> Prepared:
         if np.ptp(kept[f] if valid is None else kept[f][valid[f]]) == 0
     ]
     if len(constant) == len(frames):
+        value = kept.flat[0] if valid is None else kept[valid][0]
+        where = "everywhere" if valid is None else f"in all {int(valid.sum())} pixels that count"
         raise InputError(
-            f"'{image.name}' is constant ({float(kept.flat[0]):g} everywhere), so there is nothing "
+            f"'{image.name}' is constant ({float(value):g} {where}), so there is nothing "
             "to restore; give an image with contrast"
         )
     warnings = []
@@ -95,15 +100,23 @@ def prepare(image: Image, recipe: Recipe) -> Prepared:
     return Prepared(kept, valid, constant, warnings)
 
 
-def _valid(frames: NDArray[Any], recipe: Recipe) -> NDArray[np.bool_] | None:
-    """Return which pixels count, after the recipe's mask and the forward model's."""
+def _valid(
+    image: Image, axes: str, frames: NDArray[Any], recipe: Recipe
+) -> NDArray[np.bool_] | None:
+    """Return which pixels count, after the recipe's mask and the forward model's.
+
+    A mask of the whole image has its axes in the order of ``axes``, as the image came.
+    """
     shape = frames.shape[1:]
     valid = np.ones(frames.shape, dtype=bool)
     declared = False
     if recipe.valid is not None:
-        given = recipe.valid.load()
-        full = given.shape == frames.shape and given.ndim == 3
-        valid &= load_mask(recipe.valid, frames.shape if full else shape, "valid mask")
+        whole = tuple(image.shape[image.axes.index(letter)] for letter in axes)
+        full = len(axes) > 2 and recipe.valid.load().shape == whole
+        given = load_mask(recipe.valid, whole if full or len(axes) == 2 else shape, "valid mask")
+        if full or len(axes) == 2:
+            given = given.transpose([axes.index(letter) for letter in image.axes])
+        valid &= given.reshape(-1, *shape)
         declared = True
     mask = getattr(recipe.forward, "mask", None)
     if recipe.forward.kind == "inpaint" and mask is None:

@@ -85,7 +85,7 @@ class Recipe(BaseModel):
         try:
             super().__init__(**fields)
         except ValidationError as error:
-            raise RecipeError(sentence(error, "recipe", list(type(self).model_fields))) from None
+            raise RecipeError(sentence(error, "recipe", type(self))) from None
 
     @field_validator("forward", "noise", "prior", "sampler", mode="before")
     @classmethod
@@ -114,8 +114,14 @@ class Recipe(BaseModel):
     def save(self, path: str | Path) -> Path:
         """Write the recipe, and the arrays that it holds, to ``path`` (.json)."""
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.to_json(path.parent) + "\n", encoding="utf-8")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(self.to_json(path.parent) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise RecipeError(
+                f"the recipe cannot be written to {str(path)!r} ({error.strerror or error}); name "
+                "a file in a folder that can be written"
+            ) from error
         return path
 
     @classmethod

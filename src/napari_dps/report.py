@@ -20,7 +20,7 @@ __all__ = ["assemble"]
 
 def assemble(run: Run, count: int) -> Result:
     """Return the result of the first ``count`` samples of a run."""
-    image, live = run.image, run._live
+    image, live = run.image.picture_last(), run._live
     frames = len(run._prepared.frames)
     done = [s for s in range(run.recipe.samples) if (s, len(live) - 1) in run._finished][:count]
     shape = run._finished[done[0], 0].shape
@@ -37,8 +37,12 @@ def assemble(run: Run, count: int) -> Result:
     for frame in run._prepared.constant:
         samples[:, frame] = run._prepared.frames[frame][..., : shape[0], : shape[1]]
     data = samples.reshape(len(done), *image.data.shape[:-2], *shape)
+    axes = run.image.axes
     return Result.from_image(
-        data, _coordinates(image, shape), run.recipe, report(run, done, chi2[order])
+        data.transpose(0, *(1 + image.axes.index(letter) for letter in axes)),
+        _coordinates(image, shape).with_axes(axes),
+        run.recipe,
+        report(run, done, chi2[order]),
     )
 
 

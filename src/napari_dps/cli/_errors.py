@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from cyclopts import CycloptsError, MissingArgumentError, UnknownOptionError
+from cyclopts import (
+    CycloptsError,
+    MissingArgumentError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
 from pydantic import ValidationError
 
 from napari_dps.cli._options import Chosen
@@ -29,6 +34,8 @@ def parser_sentence(error: CycloptsError, verb: str, chosen: Chosen | None) -> s
             return _unknown_field(chosen, group, field)
         if dot and group in GROUPS:
             return f"{verb} takes no {group}; {name} has no meaning here"
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        return f"{verb} takes no {error.unused_tokens[0]!r} here; see napari-dps {verb} --help"
     if isinstance(error, MissingArgumentError) and error.argument is not None:
         argument = error.argument
         if argument.required and not argument.tokens:
@@ -61,4 +68,4 @@ def _unknown_field(chosen: Chosen, group: str, field: str) -> str:
 
 def validation_sentence(error: ValidationError) -> str:
     """Return a pydantic error as one sentence."""
-    return sentence(error, error.title, [])
+    return sentence(error, error.title)

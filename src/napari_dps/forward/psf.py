@@ -39,7 +39,9 @@ class PSF(ForwardModel):
         """
         if self.psf is None:
             raise InputError("no PSF was given; name a 2D TIFF or array with the measured PSF")
-        raw = np.squeeze(np.asarray(self.psf.load(), dtype=np.float64))
+        raw = np.asarray(self.psf.load(), dtype=np.float64)
+        while raw.ndim > 2 and raw.shape[0] == 1:
+            raw = raw[0]
         if raw.ndim != 2:
             raise InputError(
                 f"the PSF has shape {raw.shape}; it must be 2D: give one plane, the one in focus"
@@ -51,11 +53,16 @@ class PSF(ForwardModel):
                 f"the PSF has {int((raw < 0).sum())} negative values; light cannot be negative, "
                 "so subtract a smaller background or clip it"
             )
+        if raw.sum() <= 0:
+            raise InputError("the PSF is zero everywhere; give one that holds light")
         if self.background == "border" and min(raw.shape) >= 5:
             border = np.concatenate([raw[0], raw[-1], raw[1:-1, 0], raw[1:-1, -1]])
             raw = np.clip(raw - np.median(border), 0, None)
         if raw.sum() <= 0:
-            raise InputError("the PSF is zero everywhere; give one that holds light")
+            raise InputError(
+                "the PSF is nowhere brighter than its border; give one with a margin around the "
+                "spot, or background 'none' if all of it is light"
+            )
         return centred(raw, self.crop)
 
     def bind(self, grid: Grid) -> "Operator":
