@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rng: np.random.Gener
     for name in ("a.tif", "b.tif"):
         tifffile.imwrite(name, rng.poisson(9.0, (32, 32)).astype(np.uint16))
     Path("bad.tif").write_text("no picture")
+    Path("offset.json").write_text('{"intensity": {"scale": 1, "ofset": 2}}')
+    tifffile.imwrite("rgb.tif", np.zeros((9, 9, 3), np.uint8), photometric="rgb")
     recipe = {
         "forward": {"kind": "gaussian-blur", "sigma": 3.5},
         "sampler": {"kind": "dps", "steps": 77},
@@ -99,6 +102,25 @@ MISTAKES = {
     "train": ("train -o run", r"no image was named"),
     "train minutes": ("train a.tif -o run --minutes 0", r"--minutes = 0"),
     "doctor": ("doctor --jsn", r"did you mean --json"),
+    "fraction": ("reconstruct a.tif -o o.tif --samples 1.5", r"\"1\.5\" is no whole number"),
+    "fraction of a step": (
+        "reconstruct a.tif -o o.tif --sampler dps --sampler.steps 9.5",
+        r"--sampler\.steps: \"9\.5\" is no whole number",
+    ),
+    "both ends": (BLUR + "--forward.sigma 900", r"give a number > 0 and <= 200 px"),
+    "part of intensity": (
+        "reconstruct a.tif -o o.tif --recipe offset.json",
+        r"'intensity\.ofset'; allowed are scale, background",
+    ),
+    "report on an input": ("reconstruct a.tif -o o.tif --report ./a.tif", r"overwrite 'a\.tif'"),
+    "report on a result": ("reconstruct a.tif -o o.tif --report o.tif", r"overwrite 'o\.tif'"),
+    "report on a folder": ("reconstruct a.tif -o o.tif --report .", r"is a folder"),
+    "report in a file": ("reconstruct a.tif -o o.tif --report b.tif/r.json", r"cannot be written"),
+    "output in a file": ("reconstruct a.tif -o b.tif/o.tif", r"cannot be written"),
+    "sample in a file": ("sample -o b.tif/o.tif", r"cannot be written"),
+    "one too many": ("simulate a.tif b.tif -o o.tif", r"simulate takes no 'b\.tif' here"),
+    "colour": ("evaluate rgb.tif rgb.tif", r"'rgb\.tif' is a colour"),
+    "no image": ("evaluate bad.tif a.tif", r"'bad\.tif' is not a TIFF"),
 }
 
 
@@ -289,6 +311,33 @@ def test_ctrl_c_with_nothing_to_keep(fake, folder, capsys, monkeypatch, step, pr
     assert main("reconstruct a.tif -o o.tif -q".split()) == 130
     assert "nothing was written" in capsys.readouterr().err
     assert files(folder) == before
+
+
+def test_ctrl_c_before_the_first_step(fake, folder, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(fake, "plan", lambda run: signal.raise_signal(signal.SIGINT))
+    assert main("reconstruct a.tif -o o.tif".split()) == 130
+    assert capsys.readouterr().err == "napari-dps: stopped; nothing was written\n"
+
+
+def test_ctrl_c_while_python_is_still_loading(capsys, monkeypatch) -> None:
+    class Interrupted(ModuleType):
+        def __getattr__(self, name: str) -> Any:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "napari_dps.cli._app", Interrupted("napari_dps.cli._app"))
+    assert main(["doctor"]) == 130
+    assert "nothing was written" in capsys.readouterr().err
+
+
+def test_an_output_without_a_name(fake, folder, capsys) -> None:
+    assert main(["reconstruct", "a.tif", "-o", ""]) == 2
+    assert "empty name" in capsys.readouterr().err
+
+
+def test_a_report_leaves_its_inputs_alone(fake, folder) -> None:
+    before = Path("a.tif").read_bytes()
+    assert main("reconstruct a.tif -o o.tif --report a.tif -q".split()) == 2
+    assert Path("a.tif").read_bytes() == before
 
 
 def test_our_own_mistake_is_code_1(fake, folder, capsys, monkeypatch) -> None:

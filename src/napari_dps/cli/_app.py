@@ -43,6 +43,7 @@ def build_app(verb: str, chosen: Chosen | None) -> App:
         version=_version,
         help="Restore photon-starved microscopy images, with error bars.",
         help_format="plaintext",
+        suppress_keyboard_interrupt=False,
         help_epilogue="`napari-dps VERB --help` tells more; `napari-dps list` shows what there is.",
     )
     for name, module in VERBS.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,8 @@ def plan_outputs(inputs: Sequence[str], out: str) -> list[Job]:
     """
     if not inputs:
         raise InputError("no image was named; give one file or more, such as image.tif")
+    if not out.strip():
+        raise InputError("the output has an empty name; name a file or a folder")
     if len(inputs) == 1:
         target = Path(out)
         if is_folder(out):
@@ -103,6 +106,47 @@ def check_outputs(jobs: Sequence[Job]) -> None:
                 "choose another name or folder"
             )
         check_target(job.target)
+        check_folder(job.target)
+
+
+def check_folder(target: Path) -> None:
+    """Refuse a file that could not be written in the end, before any work is done.
+
+    Raises
+    ------
+    InputError
+        If its folder, or the one to make it in, is no folder or refuses a file.
+    """
+    folder = next(parent for parent in target.absolute().parents if parent.exists())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"{str(target)!r} cannot be written ({error.strerror or error}); choose a folder that "
+            "can be written"
+        ) from error
+
+
+def check_report(report: Path, jobs: Sequence[Job]) -> None:
+    """Refuse a report that would overwrite an input or a result, or cannot be written.
+
+    Raises
+    ------
+    InputError
+        The sentence names the file.
+    """
+    place = os.path.realpath(report)
+    for job in jobs:
+        for other in (job.source, job.target):
+            if place == os.path.realpath(other):
+                raise InputError(
+                    f"the report would overwrite {str(other)!r}; give it a name of its own, such "
+                    "as report.json"
+                )
+    if report.is_dir():
+        raise InputError(f"the report's name {str(report)!r} is a folder; name a file")
+    check_folder(report)
 
 
 def check_image_output(out: str, source: str | None = None) -> Path:
@@ -120,6 +164,7 @@ def check_image_output(out: str, source: str | None = None) -> Path:
         raise InputError(f"the output {out!r} is a folder; choose another name")
     if source is not None and os.path.realpath(source) == os.path.realpath(target):
         raise InputError(f"the output {out!r} would overwrite the input; choose another name")
+    check_folder(target)
     return target
 
 

@@ -47,9 +47,8 @@ def evaluate(
         Print one JSON object.
     """
     from napari_dps.evaluate import compare
-    from napari_dps.io import read_image
 
-    known = np.asarray(read_image(truth).data, dtype=np.float64)
+    known = _gray(truth)
     mean, samples, report = _load(result)
     if register:
         mean, samples = _register(mean, samples, known)
@@ -82,18 +81,23 @@ def _mean(values: Any) -> float | None:
     return float(numbers.mean()) if numbers.size else None
 
 
+def _gray(path: Path) -> np.ndarray:
+    from napari_dps.io import read_image
+
+    image = read_image(path)
+    if image.is_rgb:
+        raise InputError(f"'{path}' is a colour (RGB) image, which cannot be compared; give gray")
+    return np.asarray(image.data, dtype=np.float64)
+
+
 def _load(path: Path) -> tuple[np.ndarray, np.ndarray | None, dict[str, Any]]:
     """Read a result of ours or, failing that, a plain image: then there are no samples."""
-    from napari_dps.io import read_image
     from napari_dps.result import Result
 
     try:
         found = Result.load(path)
-    except DPSError as error:
-        try:
-            return np.asarray(read_image(path).data, dtype=np.float64), None, {}
-        except DPSError:
-            raise error from None
+    except DPSError:
+        return _gray(path), None, {}
     try:
         return found.mean, found.samples, found.report
     except InputError:  # saved without its samples

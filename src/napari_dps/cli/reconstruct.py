@@ -19,7 +19,7 @@ from napari_dps.cli._options import (
     recipe_parameters,
     signature,
 )
-from napari_dps.cli._output import Job, plan_outputs
+from napari_dps.cli._output import Job, check_report, plan_outputs
 from napari_dps.cli._progress import ProgressDisplay, stop_on_signals
 from napari_dps.cli._terminal import complain, duration, note, plain, print_json, size
 from napari_dps.errors import DPSError, InputError
@@ -98,6 +98,8 @@ def command(chosen: Chosen) -> Callable[..., Any]:
 def reconstruct(*inputs: str, **given: Any) -> int:
     """Restore images: posterior mean, standard deviation and samples of each."""
     jobs = plan_outputs(inputs, given["out"])
+    if given.get("report") is not None:
+        check_report(given["report"], jobs)
     write = parse_write(given.get("write"))
     recipe = recipe_from(given)
     outcomes: list[dict[str, Any]] = []
