@@ -1,6 +1,6 @@
 """Restore a blurred, photon-starved image and look at its error bars.
 
-python examples/restore_image.py [IMAGE.tif] [RECIPE.json]
+python examples/restore_image.py [IMAGE.tif RECIPE.json]
 """
 
 import sys
@@ -13,11 +13,9 @@ SAMPLES = files("napari_dps") / "sample_data"
 
 def main() -> None:
     """Restore the image named, or the sample `nuclei_blur`."""
-    image, recipe = (
-        sys.argv[1:3]
-        if len(sys.argv) == 3
-        else (str(SAMPLES / "nuclei_blur.tif"), str(SAMPLES / "nuclei_blur.json"))
-    )
+    if len(sys.argv) not in (1, 3):
+        sys.exit(__doc__)
+    image, recipe = sys.argv[1:] or (SAMPLES / "nuclei_blur.tif", SAMPLES / "nuclei_blur.json")
     result = napari_dps.reconstruct(image, recipe, samples=20)
     low, high = result.interval(0.9)
     y, x = (n // 2 for n in result.mean.shape[-2:])

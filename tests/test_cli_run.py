@@ -15,6 +15,7 @@ import tifffile
 
 import napari_dps
 from napari_dps.cli import main
+from napari_dps.io import read_image
 from napari_dps.result import Result
 
 CHOICES = (
@@ -69,6 +70,16 @@ def test_simulate(folder, capsys) -> None:
     )
     np.testing.assert_array_equal(counts, expected)
     assert counts.mean() == pytest.approx(np.load("clean.npy").mean(), rel=0.1)
+
+
+def test_a_simulated_stack_keeps_its_coordinates(folder) -> None:
+    counts = np.random.default_rng(1).poisson(9.0, (3, 16, 16)).astype(np.uint16)
+    calibration = {"axes": "ZYX", "spacing": 0.5, "unit": "um"}
+    tifffile.imwrite("z.tif", counts, imagej=True, resolution=(5, 5), metadata=calibration)
+    assert main("simulate z.tif -o y.tif".split()) == 0
+    before, after = read_image("z.tif"), read_image("y.tif")
+    assert (after.axes, after.units) == ("ZYX", before.units)
+    assert after.scale == pytest.approx((0.5, 0.2, 0.2))
 
 
 def test_sample(folder) -> None:

@@ -20,7 +20,15 @@ from napari_dps.errors import InputError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["SERIES", "WRITABLE", "check_target", "is_result", "read", "write"]
+__all__ = [
+    "SERIES",
+    "WRITABLE",
+    "check_target",
+    "is_result",
+    "ome_geometry",
+    "read",
+    "write",
+]
 
 #: Names of the series, in the order in which they are written.
 SERIES = ("mean", "std", "samples")
@@ -242,7 +250,7 @@ def _write_tiff(path: Path, arrays: Arrays, meta: dict[str, Any]) -> None:
             order = _tiff_order(name, meta["axes"])
             data = _store(arrays[name], name, meta["axes"], order)
             ome = {"axes": order, "Name": name, "Description": _ABOUT[name] + "."}
-            ome |= _ome_geometry(meta, order, data.shape)
+            ome |= ome_geometry(meta, order, data.shape)
             if name == "samples":
                 ome["TypeDescription"] = {"Q": "posterior sample"}
             if name == meta["written"][0]:
@@ -256,7 +264,8 @@ def _write_tiff(path: Path, arrays: Arrays, meta: dict[str, Any]) -> None:
             file.write(data, photometric="minisblack", metadata=ome)
 
 
-def _ome_geometry(meta: dict[str, Any], order: str, shape: tuple[int, ...]) -> dict[str, Any]:
+def ome_geometry(meta: dict[str, Any], order: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    """Return what OME calls the scale, units and translate of ``meta``, for tifffile's metadata."""
     geometry = {
         letter: (step, unit, position)
         for letter, step, unit, position in zip(

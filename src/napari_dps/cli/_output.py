@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from napari_dps._resultfile import check_target
+from napari_dps._resultfile import check_target, ome_geometry
 from napari_dps.errors import InputError
+from napari_dps.image import Image
 
 SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.zarr", ".tiff", ".tif", ".zarr", ".npy", ".png")
 RESULTS = (".ome.tiff", ".ome.tif", ".ome.zarr", ".tiff", ".tif", ".zarr")
@@ -168,9 +169,7 @@ def check_image_output(out: str, source: str | None = None) -> Path:
     return target
 
 
-def write_array(
-    target: Path, array: Any, axes: str, pixel_size: tuple[float, float] | None = None
-) -> None:
+def write_array(target: Path, array: Any, axes: str, like: Image | None = None) -> None:
     """Write an array as OME-TIFF or ``.npy``; on failure leave nothing.
 
     Parameters
@@ -181,8 +180,8 @@ def write_array(
         Values.
     axes : str
         One letter each.
-    pixel_size : (float, float), optional
-        Micrometres along Y and X.
+    like : Image, optional
+        Has the same axes, and gives their scale, units and translate.
 
     Raises
     ------
@@ -198,9 +197,8 @@ def write_array(
             import tifffile
 
             extra: dict[str, Any] = {"axes": axes}
-            if pixel_size is not None:
-                extra |= {"PhysicalSizeY": pixel_size[0], "PhysicalSizeYUnit": "µm"}
-                extra |= {"PhysicalSizeX": pixel_size[1], "PhysicalSizeXUnit": "µm"}
+            if like is not None:
+                extra |= ome_geometry(vars(like), axes, array.shape)
             tifffile.imwrite(partial, array, ome=True, metadata=extra, photometric="minisblack")
         partial.replace(target)
     except OSError as error:

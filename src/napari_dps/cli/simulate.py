@@ -59,7 +59,7 @@ def simulate(image: str, **given: Any) -> None:
 
     measured = simulate_image(source, recipe, seed=recipe.seed)
     same = measured.shape == source.shape
-    write_array(target, measured, source.axes, source.pixel_size_yx if same else None)
+    write_array(target, measured, source.axes, source if same else None)
     if given.get("json"):
         print_json({"input": image, "output": str(target), "shape": list(measured.shape)})
     else:
