@@ -230,7 +230,7 @@ def _vary(rng: np.random.Generator, image: Array) -> Array:
     return image
 
 
-def phantom(rng: np.random.Generator, size: int) -> Array:
+def phantom(rng: np.random.Generator, size: int, only: str | None = None) -> Array:
     """Return one synthetic fluorescence image, intensities from 0 to about 1.
 
     Parameters
@@ -239,10 +239,12 @@ def phantom(rng: np.random.Generator, size: int) -> Array:
         Source of randomness: the same state gives the same image.
     size : int
         Side in pixels.
+    only : str or None
+        Draw this structure alone; None mixes.
     """
-    names = list(STRUCTURES)
+    names = list(STRUCTURES) if only is None else [only]
     odds = np.array([STRUCTURES[name][1] for name in names])
-    parts = int(rng.choice([1, 2, 3], p=[0.65, 0.27, 0.08]))
+    parts = int(rng.choice([1, 2, 3], p=[0.65, 0.27, 0.08])) if only is None else 1
     image = np.zeros((size, size))
     for index in rng.choice(len(names), size=parts, replace=False, p=odds / odds.sum()):
         structure = STRUCTURES[names[index]][0]
