@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from scipy.ndimage import uniform_filter
 from scipy.stats import kurtosis, wasserstein_distance
 
 from napari_dps.training.data import Source, load_images, normalise
-from napari_dps.training.phantoms import STRUCTURES, phantom
+from napari_dps.training.phantoms import phantom
 
 Array = NDArray[np.float64]
 SIDE = 128
@@ -106,7 +107,7 @@ def spectrum(field: Array) -> Array:
     window = np.outer(np.hanning(SIDE), np.hanning(SIDE))
     power = np.abs(np.fft.fft2((field - field.mean()) * window)) ** 2 / (window**2).sum()
     k = np.hypot(np.fft.fftfreq(SIDE)[:, None], np.fft.fftfreq(SIDE)[None, :]) * SIDE
-    edges = zip(RINGS[:-1], RINGS[1:], strict=True)
+    edges = pairwise(RINGS)
     return np.array([np.log10(power[(k >= a) & (k < b)].mean() + 1e-12) for a, b in edges])
 
 
@@ -242,7 +243,7 @@ def main(
             "phantoms": summary(ours),
         }
         say(f"{name}: " + ", ".join(f"{k} {v:.2f}" for k, v in report[name]["distance"].items()))
-        say(f"  halves: " + ", ".join(f"{k} {v:.2f}" for k, v in report[name]["floor"].items()))
+        say("  halves: " + ", ".join(f"{k} {v:.2f}" for k, v in report[name]["floor"].items()))
     if before is not None:
         earlier = json.loads(before.read_text(encoding="utf-8"))["structures"]
         for name, row in report.items():
