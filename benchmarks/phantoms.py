@@ -13,8 +13,8 @@ Statistics: radially averaged power spectrum (Hann window), intensities, local s
 boxes of 3, 7, 15 and 31 pixels and its ratio to the local mean, kurtosis of the gradient, sparsity
 (Hoyer) of each field. A distance is the first Wasserstein distance between the real and the
 phantoms' distribution of a statistic, divided by the standard deviation of the real one (spectrum:
-in decades, mean over rings of equal width in log k). ``floor`` is the distance of one half of the
-real images from the other: what a distance is without any difference, at half the number.
+in decades, mean over rings of equal width in log k). ``between_halves`` is the distance of one
+half of a folder's real images, in the order of their names, from the other half.
 """
 
 from __future__ import annotations
@@ -26,14 +26,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _common import machine, publish, say
+from _common import contact_sheet, machine, publish, say
+from _curves import draw_curves
 from cyclopts import App
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 from scipy.stats import kurtosis, wasserstein_distance
 
 from napari_dps.training.data import Source, load_images, normalise
-from napari_dps.training.phantoms import phantom
+from napari_dps.training.phantoms import STRUCTURES, phantom
 
 Array = NDArray[np.float64]
 SIDE = 128
@@ -51,6 +52,8 @@ FOLDERS = {
 BOXES = (3, 7, 15, 31)
 RINGS = np.unique(np.geomspace(1, SIDE // 2, 15).round().astype(int))
 DISTANCES = ("spectrum", "intensity", "local_std", "local_contrast", "kurtosis", "sparsity")
+#: Columns of the contact sheet.
+COLUMNS = 8
 app = App(help="Phantoms against real images by their statistics, as JSON.")
 
 
@@ -205,7 +208,7 @@ def main(
     seed
         Seed of crops and phantoms.
     before
-        A report of earlier phantoms, whose distances are put beside.
+        A report of earlier phantoms over as many fields, whose distances are put beside.
     out
         File for the JSON.
     figure
@@ -238,12 +241,21 @@ def main(
             "folders": list(chosen),
             "images": sum(len(groups[group]) for group in chosen),
             "distance": distances(theirs, ours),
-            "floor": distances(measure(halves[0]), measure(halves[1])),
+            "between_halves": distances(measure(halves[0]), measure(halves[1])),
             "real": summary(theirs),
             "phantoms": summary(ours),
         }
         say(f"{name}: " + ", ".join(f"{k} {v:.2f}" for k, v in report[name]["distance"].items()))
-        say("  halves: " + ", ".join(f"{k} {v:.2f}" for k, v in report[name]["floor"].items()))
+        say(
+            "  halves: "
+            + ", ".join(f"{k} {v:.2f}" for k, v in report[name]["between_halves"].items())
+        )
+    if figure is not None:
+        draw_curves(curves, RINGS / SIDE, BOXES, figure)
+    if sheet is not None:
+        draw = [np.random.default_rng([seed, number]) for number in range(COLUMNS)]
+        rows = [structure for structure, _ in STRUCTURES.values()] + 4 * [phantom]
+        contact_sheet([row(rng, SIDE) for row in rows for rng in draw], COLUMNS, sheet)
     if before is not None:
         earlier = json.loads(before.read_text(encoding="utf-8"))["structures"]
         for name, row in report.items():
