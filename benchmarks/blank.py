@@ -20,8 +20,8 @@ A flat restoration whose level is off by a hundredth of a photon claims everywhe
 no structure. So two more shares are given: ``above_own_level``, bounds above the median of the
 restored mean outside of the footprint, and ``visible``, bounds above the background by more than
 half a photon. ``spot_found``: the bound rises above the background by more than half a photon
-somewhere within a spot. ``--scale`` gives the contrast of the object map, over a background of 1,
-in place of ``"intensity": "auto"``.
+somewhere within a spot; ``spot_light``: the share of its light that the mean holds. ``--scale``
+gives the contrast of the object map, over a background of 1, in place of ``"intensity": "auto"``.
 """
 
 from __future__ import annotations
@@ -135,6 +135,8 @@ def main(
         }
         if spot:
             row["spot_found"] = bool((lower[footprint] > BACKGROUND + VISIBLE).any())
+            light = (truth - BACKGROUND)[footprint].sum()
+            row["spot_light"] = float((result.mean - BACKGROUND)[footprint].sum() / light)
             row["highest_mean_in_spot"] = float(result.mean[footprint].max())
         rows.append(row)
         say(f"field {number}, {row['kind']}: {100 * row['claims']:.2f} % of pixels")
