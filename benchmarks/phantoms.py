@@ -52,8 +52,8 @@ FOLDERS = {
 BOXES = (3, 7, 15, 31)
 RINGS = np.unique(np.geomspace(1, SIDE // 2, 15).round().astype(int))
 DISTANCES = ("spectrum", "intensity", "local_std", "local_contrast", "kurtosis", "sparsity")
-#: Columns of the contact sheet.
-COLUMNS = 8
+#: Columns of the contact sheet, and the side of its images.
+COLUMNS, SHEET = 6, 96
 app = App(help="Phantoms against real images by their statistics, as JSON.")
 
 
@@ -255,7 +255,7 @@ def main(
     if sheet is not None:
         draw = [np.random.default_rng([seed, number]) for number in range(COLUMNS)]
         rows = [structure for structure, _ in STRUCTURES.values()] + 4 * [phantom]
-        contact_sheet([row(rng, SIDE) for row in rows for rng in draw], COLUMNS, sheet)
+        contact_sheet([row(rng, SHEET) for row in rows for rng in draw], COLUMNS, sheet)
     if before is not None:
         earlier = json.loads(before.read_text(encoding="utf-8"))["structures"]
         for name, row in report.items():
