@@ -20,12 +20,12 @@ def membranes(rng: np.random.Generator, size: int) -> Array:
         found = cells(rng, size, spacing, rng.uniform(0.0, 0.25) * spacing)
         wall = np.exp(-0.5 * (found.gap / width) ** 2)
         # Each wall, between two cells, has a brightness of its own.
-        low = np.minimum(found.index, found.neighbour)
-        high = np.maximum(found.index, found.neighbour)
+        low = np.minimum(found.own, found.neighbour)
+        high = np.maximum(found.own, found.neighbour)
         light = rng.lognormal(0.0, rng.uniform(0.0, 0.5), 997)
         wall = wall * light[(low * 131 + high * 37) % 997]
         level = rng.uniform(0.0, 0.5) if rng.random() < 0.35 else rng.uniform(0.0, 0.06)
-        image = np.maximum(wall, level * rng.random(found.count)[found.index])
+        image = np.maximum(wall, level * rng.random(found.total)[found.own])
     image = image * np.exp(rng.uniform(0.0, 0.4) * power_law(rng, size, 1.6))
     return unit(gaussian_filter(image, rng.uniform(0.3, 0.8)))
 
@@ -61,8 +61,8 @@ def reticulum(rng: np.random.Generator, size: int) -> Array:
     width = rng.uniform(0.6, 1.3)
     tubules = np.exp(-0.5 * (found.gap / width) ** 2)
     # A tubule lies between two meshes; some are missing, so that meshes of varied size arise.
-    low = np.minimum(found.index, found.neighbour)
-    high = np.maximum(found.index, found.neighbour)
+    low = np.minimum(found.own, found.neighbour)
+    high = np.maximum(found.own, found.neighbour)
     light = rng.uniform(0.4, 1.0, 997) * (rng.random(997) > rng.uniform(0.0, 0.4))
     image = tubules * light[(low * 131 + high * 37) % 997]
     # The cell is thick near the nucleus: there tubules lie above each other, or sheets do.

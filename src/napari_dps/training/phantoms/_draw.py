@@ -103,9 +103,9 @@ class Cells(NamedTuple):
     depth: Array
     gap: Array
     #: Number of the cell a pixel is in, of the next one, and how many there are.
-    index: NDArray[np.int64]
+    own: NDArray[np.int64]
     neighbour: NDArray[np.int64]
-    count: int
+    total: int
 
 
 def cells(rng: np.random.Generator, size: int, spacing: float, bend: float, step: int = 1) -> Cells:
@@ -135,9 +135,9 @@ def bodies(rng: np.random.Generator, size: int, step: int = 1) -> Array:
     found = cells(rng, size, spacing, rng.uniform(0.05, 0.3) * spacing, step)
     margin = rng.uniform(-0.3, 0.5) * spacing
     image = sigmoid((found.gap - margin) / rng.uniform(0.5, 4.0))
-    image = image * rng.lognormal(-0.7, rng.uniform(0.1, 0.8), found.count)[found.index]
+    image = image * rng.lognormal(-0.7, rng.uniform(0.1, 0.8), found.total)[found.own]
     image = image * np.exp(-rng.uniform(0.0, 3.0) * found.depth / spacing)
-    radius = rng.uniform(0.12, 0.3, found.count)[found.index] * spacing
+    radius = rng.uniform(0.12, 0.3, found.total)[found.own] * spacing
     nucleus = sigmoid((radius - found.depth) / rng.uniform(0.4, 2.0))
     image = image * (1.0 + (rng.uniform(0.1, 1.4) - 1.0) * nucleus)
     if step > 1:
