@@ -136,6 +136,18 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def contact_sheet(images: list[Array], columns: int, path: Path) -> None:
+    """Write gray images of one shape, 0 black and 1 white, side by side as a PNG."""
+    side = images[0].shape
+    rows = -(-len(images) // columns)
+    sheet = np.full((rows * (side[0] + 2) - 2, columns * (side[1] + 2) - 2), 0.35)
+    for number, image in enumerate(images):
+        top, left = number // columns * (side[0] + 2), number % columns * (side[1] + 2)
+        sheet[top : top + side[0], left : left + side[1]] = np.clip(image, 0.0, 1.0)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    skimage.io.imsave(path, (255 * sheet).round().astype(np.uint8), check_contrast=False)
+
+
 class Watcher:
     """Tells on stderr how a run goes, each quarter of it."""
 
