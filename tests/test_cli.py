@@ -225,33 +225,6 @@ def test_help_shows_the_chosen_parameters(fake, capsys) -> None:
     assert "[default: 3.5]" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    ("verb", "options"),
-    [
-        ("", []),
-        ("demo", ["--out"]),
-        ("list", ["--json"]),
-        ("sample", ["--out -o", "--prior"]),
-        ("simulate", ["--out -o", "--seed"]),
-        ("evaluate", ["--json"]),
-        ("train", ["--out -o", "--from", "--resume"]),
-        ("doctor", ["--json"]),
-    ],
-)
-def test_every_verb_has_help(verb, options, capsys) -> None:
-    assert main([*verb.split(), "--help"]) == 0
-    text = capsys.readouterr().out
-    assert "Usage: napari-dps" in text
-    assert all(option in text for option in options)
-
-
-def test_version(capsys) -> None:
-    import napari_dps
-
-    assert main(["--version"]) == 0
-    assert capsys.readouterr().out.strip() == napari_dps.__version__
-
-
 def test_what_a_run_says(fake, capsys) -> None:
     assert main("reconstruct a.tif -o new/o.ome.tif --report rep/r.json".split()) == 0
     out, err = capsys.readouterr()
@@ -319,16 +292,6 @@ def test_ctrl_c_before_the_first_step(fake, folder, capsys, monkeypatch) -> None
     assert capsys.readouterr().err == "napari-dps: stopped; nothing was written\n"
 
 
-def test_ctrl_c_while_python_is_still_loading(capsys, monkeypatch) -> None:
-    class Interrupted(ModuleType):
-        def __getattr__(self, name: str) -> Any:
-            raise KeyboardInterrupt
-
-    monkeypatch.setitem(sys.modules, "napari_dps.cli._app", Interrupted("napari_dps.cli._app"))
-    assert main(["doctor"]) == 130
-    assert "nothing was written" in capsys.readouterr().err
-
-
 def test_an_output_without_a_name(fake, folder, capsys) -> None:
     assert main(["reconstruct", "a.tif", "-o", ""]) == 2
     assert "empty name" in capsys.readouterr().err
@@ -347,19 +310,6 @@ def test_our_own_mistake_is_code_1(fake, folder, capsys, monkeypatch) -> None:
     err = capsys.readouterr().err
     assert "Traceback" in err and err.strip().endswith("ZeroDivisionError: oops")
     assert files(folder) == before
-
-
-def test_list_is_the_registry(capsys) -> None:
-    assert main(["list", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert {g: [e["kind"] for e in entries] for g, entries in found.items()} == {
-        group: list(registry(group)) for group in GROUPS
-    }
-    blur = next(e for e in found["forward"] if e["kind"] == "gaussian-blur")
-    sigma = next(p for p in blur["parameters"] if p["name"] == "sigma")
-    assert sigma["type"] == "float" and sigma["unit"] == "px" and sigma["minimum"] is not None
-    assert main(["list", "noise"]) == 0
-    assert "poisson-gaussian" in capsys.readouterr().out
 
 
 def test_light_verbs_load_nothing_heavy(folder) -> None:

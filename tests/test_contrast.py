@@ -78,11 +78,21 @@ def test_noise_that_neighbours_share_does_not_hide_the_object() -> None:
 
 
 def test_an_empty_field_is_not_stretched() -> None:
+    """What may hide in the noise lies inside the range, and the noise fills no more than it."""
     flat = torch.full((1, 1, SIDE, SIDE), 5.0, dtype=torch.float64)
     found, image = estimate(flat, BLUR, 3)
     assert found.lost is not None
-    scale, _ = object_map(image, found.noise, found.lost())
-    assert float(scale) < 0.5
+    scale, background = object_map(image, found.noise, found.lost())
+    assert 1.5 < float(scale) / 5.0**0.5 < 3.0
+    assert abs(float(background) - 5.0) < 0.2
+
+
+def test_sparse_spots_stay_in_the_range_that_priors_are_trained_on() -> None:
+    image = torch.full((1, 1, SIDE, SIDE), 2.0, dtype=torch.float64)
+    image[..., 20, 30] = 1002.0
+    scale, background = object_map(image, torch.tensor([0.1], dtype=torch.float64))
+    peak = 2 * (image.max() - background) / scale - 1
+    assert float(peak) == pytest.approx(3.0)
 
 
 def test_a_given_intensity_costs_no_bootstrap(monkeypatch) -> None:

@@ -28,6 +28,10 @@ GRID = tuple(4.0**k for k in range(-4, 2))
 """Trial variances of the field, in units of the variance that the data show."""
 ENOUGH = 1.02
 """Chi-square per datum at which the data are explained."""
+UNSEEN = 0.5
+"""Least error of an estimate, in units of a pixel's noise. Of a field that shows nothing the
+estimate is flat and calls itself certain; but a spot four times this high, a pixel or two wide,
+can hardly be seen in the data, and belongs inside the prior's range."""
 
 
 @dataclass
@@ -41,7 +45,7 @@ class Estimate:
     error : Tensor, shape (B,)
         Largest local root-mean-square error expected of it, in photoelectrons.
     noise : Tensor, shape (B,)
-        Typical error of the object's darkest and flattest parts: what contrast is noise.
+        Error of the object's darkest and flattest parts: a few times this may hide in the noise.
     details : dict
         What is worth reporting, e.g. the restarts' misfits.
     candidates : Tensor or None, shape (B, K, C, *spatial)
@@ -149,13 +153,24 @@ def gaussian_field_estimate(
     def again(residual: Tensor) -> Tensor:
         return solve(s2, residual)
 
+    floor = UNSEEN * _dark_noise(variance, flat, weight)
     return Estimate(
         estimate,
-        local_rms.max(1).values,
-        local_rms.median(1).values,
+        torch.maximum(local_rms.max(1).values, floor),
+        torch.maximum(local_rms.median(1).values, floor),
         {"field_variance": s2.flatten().tolist()},
         lost=lambda: lost_contrast(operator, r, weight, own, again, streams, likelihood.redundancy),
     )
+
+
+def _dark_noise(variance: Tensor, flat: Tensor, weight: Tensor) -> Tensor:
+    """Return the noise of a dark pixel in the object's unit, shape (B,)."""
+    response = flat.flatten(1).mean(1, keepdim=True).clamp_min(1e-12)
+    found = [
+        torch.quantile(v[w > 0].double(), 0.05) if bool((w > 0).any()) else v.double().amin()
+        for v, w in zip(variance.flatten(1), weight.flatten(1), strict=True)
+    ]
+    return (torch.stack(found).sqrt() / response[:, 0].double()).to(variance)
 
 
 def object_map(
@@ -177,7 +192,9 @@ def object_map(
     scale, background : Tensor, shape (B, 1, 1, ...)
     """
     background, high = contrast(estimate)
-    span = high - background
+    # Sparse bright spots lie far above the quantile: as in training, nothing shall exceed 3.
+    top = estimate.flatten(1).double().amax(1)
+    span = torch.maximum(high - background, (top - background) / 2)
     if lost is not None:
         span = span * lost.double()
     span = torch.maximum(span, 4 * noise.double())
