@@ -54,7 +54,7 @@ class DPSSampler(Sampler):
         x = streams.normal(shape) * math.sqrt(1 + sigmas[0] ** 2)
         total = len(sigmas) - 1
         for i, (sigma, lower) in enumerate(pairwise(sigmas)):
-            x0, vjp = problem.linearize(x, sigma)
+            x0, vjp, fraction = problem.linearize_moments(x, sigma)
             inside = None
             if self.clip:
                 # A clamp passes the gradient on at its ends, and stops it beyond.
@@ -63,7 +63,9 @@ class DPSSampler(Sampler):
             z, _, vjp_a = problem.operator.linearize(x0)
             v = vjp_a(self.gradient(problem, z))
             g = vjp(v if inside is None else v * inside)
-            moved = ancestral_move(x, x0, sigma, lower, lambda: streams.normal(shape))
+            moved = ancestral_move(
+                x, x0, sigma, lower, lambda: streams.normal(shape), fraction
+            )
             # One gradient in VP coordinates: d/dx_vp = sqrt(1 + sigma^2)^... both ends rescale.
             x = moved - self.scale * math.sqrt((1 + lower**2) * (1 + sigma**2)) * g
             if self.after is not None:

@@ -73,16 +73,40 @@ class ParallelPrior(WrappedPrior):
 
         return torch.cat(self._each(work, len(shares)))
 
+    def moments(self, x: Tensor, sigma: Tensor | float) -> tuple[Tensor, Tensor | None]:
+        """Return the denoised batch and its variance fraction; see :meth:`Prior.moments`."""
+        shares = self._shares(x, sigma)
+        grad = torch.is_grad_enabled()
+
+        def work(i: int) -> tuple[Tensor, Tensor | None]:
+            with torch.set_grad_enabled(grad):
+                return self.prior.moments(*shares[i])
+
+        done = [work(0)] if len(shares) == 1 else self._each(work, len(shares))
+        return torch.cat([x0 for x0, _ in done]), _joined([part for _, part in done])
+
     def linearize(self, x: Tensor, sigma: Tensor | float) -> tuple[Tensor, Vjp]:
         """Return the denoised batch and its product; see :meth:`Prior.linearize`."""
+        return self.linearize_moments(x, sigma)[:2]
+
+    def linearize_moments(
+        self, x: Tensor, sigma: Tensor | float
+    ) -> tuple[Tensor, Vjp, Tensor | None]:
+        """Return the batch's image, product and fraction; see :meth:`Prior.linearize_moments`."""
         shares = self._shares(x, sigma)
         if len(shares) == 1:
-            return self.prior.linearize(x, sigma)
-        done = self._each(lambda i: self.prior.linearize(*shares[i]), len(shares))
+            return self.prior.linearize_moments(x, sigma)
+        done = self._each(lambda i: self.prior.linearize_moments(*shares[i]), len(shares))
         sizes = [part.shape[0] for part, _ in shares]
 
         def vjp(v: Tensor) -> Tensor:
             pieces = torch.split(v, sizes)
             return torch.cat(self._each(lambda i: done[i][1](pieces[i]), len(sizes)))
 
-        return torch.cat([x0 for x0, _ in done]), vjp
+        return torch.cat([d[0] for d in done]), vjp, _joined([d[2] for d in done])
+
+
+def _joined(parts: list[Tensor | None]) -> Tensor | None:
+    """Return the shares of a batch as one, None where the prior has nothing to say."""
+    there = [part for part in parts if part is not None]
+    return torch.cat(there) if there else None

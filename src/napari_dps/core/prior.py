@@ -26,12 +26,19 @@ class Prior(nn.Module):
         Standard deviation of clean images about their mean, in prior units ([-1, 1]).
     pixel_size : float or None
         Pixel size of the training images in micrometres, where it is known.
+    learned_variance : bool
+        Whether the network says how much noise an ancestral move should add.
+    trained_side : int or None
+        Side in pixels of the training images, where the network depends on it: it works on larger
+        images tile by tile, so that they need no more memory.
     """
 
     sigma_min: float = 0.0
     sigma_max: float = float("inf")
     data_std: float = 0.5
     pixel_size: float | None = None
+    learned_variance: bool = False
+    trained_side: int | None = None
 
     def forward(self, x: Tensor, sigma: Tensor | float) -> Tensor:
         """Return E[x0 | x_sigma]; ``x`` is (B, C, spatial), sigma a float or (B,)."""
@@ -72,6 +79,21 @@ class Prior(nn.Module):
 
         return x0.detach(), vjp
 
+    def moments(self, x: Tensor, sigma: Tensor | float) -> tuple[Tensor, Tensor | None]:
+        """Return the denoised image and the learned variance fraction, None where there is none.
+
+        The fraction f, shape of ``x``, interpolates the logarithm of the variance of an ancestral
+        move between the smallest (0) and the largest (1) sensible one: Nichol and Dhariwal,
+        "Improved Denoising Diffusion Probabilistic Models", ICML 2021, equation 15.
+        """
+        return self(x, sigma), None
+
+    def linearize_moments(
+        self, x: Tensor, sigma: Tensor | float
+    ) -> tuple[Tensor, Vjp, Tensor | None]:
+        """Return what :meth:`linearize` returns and the fraction, from the same network call."""
+        return (*self.linearize(x, sigma), None)
+
 
 class WrappedPrior(Prior):
     """A prior that calls another one in its own way, and states what that one states."""
@@ -81,6 +103,7 @@ class WrappedPrior(Prior):
         self.prior = prior
         self.sigma_min, self.sigma_max = prior.sigma_min, prior.sigma_max
         self.data_std, self.pixel_size = prior.data_std, prior.pixel_size
+        self.learned_variance, self.trained_side = prior.learned_variance, prior.trained_side
 
     def power_spectrum(self, shape: tuple[int, ...]) -> Tensor | None:
         """Return the wrapped prior's spectrum."""

@@ -118,14 +118,18 @@ class Problem:
 
     def linearize(self, x: Tensor, sigma: float) -> tuple[Tensor, Vjp]:
         """Return x0 and its counted vjp."""
+        return self.linearize_moments(x, sigma)[:2]
+
+    def linearize_moments(self, x: Tensor, sigma: float) -> tuple[Tensor, Vjp, Tensor | None]:
+        """Return x0, its counted vjp, and the prior's variance fraction where it has one."""
         self._count("forward")
-        x0, vjp = self.prior.linearize(x, sigma)
+        x0, vjp, fraction = self.prior.linearize_moments(x, sigma)
 
         def counted(v: Tensor) -> Tensor:
             self._count("vjp")
             return vjp(v)
 
-        return x0, counted
+        return x0, counted, fraction
 
     def residual(self, z: Tensor) -> Tensor:
         """Return y - z, zero where a pixel does not count."""

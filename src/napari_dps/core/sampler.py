@@ -99,13 +99,35 @@ class Sampler:
 
 
 def ancestral_move(
-    x: Tensor, x0: Tensor, sigma: float, lower: float, noise: Callable[[], Tensor]
+    x: Tensor,
+    x0: Tensor,
+    sigma: float,
+    lower: float,
+    noise: Callable[[], Tensor],
+    fraction: Tensor | None = None,
 ) -> Tensor:
-    """Move from sigma to ``lower``: the DDPM posterior with its small variance, exactly."""
+    """Move from sigma to ``lower``: the DDPM posterior with its small variance, exactly.
+
+    Parameters
+    ----------
+    x, x0 : Tensor, shape (B, *x_shape)
+        Noisy and denoised images.
+    sigma, lower : float
+        Noise levels before and after.
+    noise : callable
+        Draws standard normal numbers of the shape of x.
+    fraction : Tensor or None, shape of x
+        Learned variance, see :meth:`napari_dps.core.prior.Prior.moments`: the small variance times
+        (large / small)^f, where the large one is the DDPM's beta.
+    """
     ratio = (lower / sigma) ** 2
     moved = x0 + ratio * (x - x0)
     if lower > 0:
-        moved = moved + lower * math.sqrt(1 - ratio) * noise()
+        spread: Tensor | float = lower * math.sqrt(1 - ratio)
+        if fraction is not None:
+            # beta / beta_tilde = (1 + 1/lower^2) / (1 + 1/sigma^2), in sigma.
+            spread = spread * ((1 + 1 / lower**2) / (1 + 1 / sigma**2)) ** (fraction / 2)
+        moved = moved + spread * noise()
     return moved
 
 

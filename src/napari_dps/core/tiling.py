@@ -20,16 +20,22 @@ class Tile:
     weight: Tensor
 
 
-def positions(size: int, tile: int, overlap: int, shift: int) -> list[tuple[int, int]]:
+def positions(
+    size: int, tile: int, overlap: int, shift: int, *, full: bool = False
+) -> list[tuple[int, int]]:
     """Return (start, stop) of tiles of at most ``tile`` pixels that cover ``size`` pixels.
 
     Tiles begin ``shift`` pixels before the image, are cut at its borders, and overlap by
-    ``overlap`` pixels; a sliver that its neighbour covers already is left out.
+    ``overlap`` pixels; a sliver that its neighbour covers already is left out. With ``full`` they
+    are pushed inside instead of cut, and overlap more there.
     """
     if size <= tile:
         return [(0, size)]
     step = tile - overlap
     starts = range(-shift, size - overlap, step)
+    if full:
+        inside = sorted({min(max(s, 0), size - tile) for s in starts})
+        return [(s, s + tile) for s in inside]
     spans = [(max(s, 0), min(s + tile, size)) for s in starts]
     return [(a, b) for a, b in spans if b - a > overlap or (a == 0 and b == size)]
 
@@ -72,13 +78,17 @@ class TiledPrior(WrappedPrior):
         values, less for speed.
     seed : int
         Moves the grid.
+    full : bool
+        Whether no tile may be smaller than ``tile``, for networks that know one size only.
     """
 
-    def __init__(self, prior: Prior, tile: int, overlap: int = 32, seed: int = 0) -> None:
+    def __init__(
+        self, prior: Prior, tile: int, overlap: int = 32, seed: int = 0, *, full: bool = False
+    ) -> None:
         super().__init__(prior)
         if tile <= 2 * overlap:
             raise ValueError(f"a tile of {tile} pixels must be above twice the overlap {overlap}")
-        self.tile, self.overlap, self.seed = tile, overlap, seed
+        self.tile, self.overlap, self.seed, self.full = tile, overlap, seed, full
 
     def tiles(self, shape: tuple[int, ...], sigma: Tensor | float) -> list[Tile]:
         """Return the tiles of an image of spatial ``shape`` at one noise level."""
@@ -90,7 +100,7 @@ class TiledPrior(WrappedPrior):
         grids: list[list[tuple[tuple[int, int], Tensor]]] = []
         for axis, n in enumerate(shape):
             shift = int.from_bytes(digest[4 * axis : 4 * axis + 4], "little") % step
-            spans = positions(n, self.tile, self.overlap, shift)
+            spans = positions(n, self.tile, self.overlap, shift, full=self.full)
             grids.append(list(zip(spans, ramp(spans, n, self.overlap), strict=True)))
         found = [Tile((), torch.ones((), dtype=torch.float64))]
         for grid in grids:
@@ -109,13 +119,32 @@ class TiledPrior(WrappedPrior):
             out[index] += self.prior(x[index], sigma) * tile.weight.to(x)
         return out
 
+    def moments(self, x: Tensor, sigma: Tensor | float) -> tuple[Tensor, Tensor | None]:
+        """Return the blended denoised image and the blended variance fraction."""
+        if not self.learned_variance:
+            return self(x, sigma), None
+        out, fraction = torch.zeros_like(x), torch.zeros_like(x)
+        for tile in self.tiles(tuple(x.shape[2:]), sigma):
+            index: tuple[Any, ...] = (..., *tile.part)
+            x0, part = self.prior.moments(x[index], sigma)
+            assert part is not None
+            out[index] += x0 * tile.weight.to(x)
+            fraction[index] += part * tile.weight.to(x)
+        return out, fraction
+
     def linearize(self, x: Tensor, sigma: Tensor | float) -> tuple[Tensor, Vjp]:
         """Return the blended denoised image and its exact two-pass product."""
+        return self.linearize_moments(x, sigma)[:2]
+
+    def linearize_moments(
+        self, x: Tensor, sigma: Tensor | float
+    ) -> tuple[Tensor, Vjp, Tensor | None]:
+        """Return the blended denoised image, its product, and the blended variance fraction."""
         tiles = self.tiles(tuple(x.shape[2:]), sigma)
         if len(tiles) == 1:
-            return self.prior.linearize(x, sigma)
+            return self.prior.linearize_moments(x, sigma)
         with torch.no_grad():
-            x0 = self(x, sigma)
+            x0, fraction = self.moments(x, sigma)
 
         def vjp(v: Tensor) -> Tensor:
             out = torch.zeros_like(x)
@@ -125,4 +154,4 @@ class TiledPrior(WrappedPrior):
                 out[index] += local(v[index] * tile.weight.to(x))
             return out
 
-        return x0, vjp
+        return x0, vjp, fraction
