@@ -16,6 +16,7 @@ os.environ["OMP_NUM_THREADS"] = "2"
 os.environ["MKL_NUM_THREADS"] = "2"
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["NAPARI_DPS_PRIORS"] = os.path.join(tempfile.mkdtemp(prefix="napari-dps-"), "priors")
 os.environ["NAPARI_CONFIG"] = os.path.join(tempfile.mkdtemp(prefix="napari-dps-"), "settings.yaml")
 
 import numpy as np

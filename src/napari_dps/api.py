@@ -221,7 +221,7 @@ def sample_prior(
 
     Returns
     -------
-    ndarray, shape (n, *shape), float32
+    ndarray, shape (n, *shape), or (n, 3, *shape) from a prior of colour images; float32
         In prior units, where [-1, 1] spans a normalised image.
     """
     import torch
@@ -243,17 +243,18 @@ def sample_prior(
     assert isinstance(source, PriorSource)
     name, _ = choose_device(device)
     network = source.bind(Grid(tuple(shape), None, name, "float32"))
+    channels = source.image_channels()
     out = []
     for k in range(n):  # one by one: sample k does not depend on how many are asked for
         streams = Streams(seed, [(0, k)], name, torch.float32)
         sigmas = karras_ladder(steps, 80.0, 0.005)
-        x, move = sigmas[0] * streams.normal((1, *shape)), SecondOrderMove()
+        x, move = sigmas[0] * streams.normal((channels, *shape)), SecondOrderMove()
 
         def noise(streams: Streams = streams) -> torch.Tensor:
-            return streams.normal((1, *shape))
+            return streams.normal((channels, *shape))
 
         with torch.no_grad():
             for sigma, lower in pairwise(sigmas):
                 x = move(x, network(x, sigma), sigma, lower, noise)
-        out.append(x[0, 0].cpu().numpy())
+        out.append((x[0] if channels == 3 else x[0, 0]).cpu().numpy())
     return np.stack(out).astype(np.float32)

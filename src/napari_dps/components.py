@@ -5,6 +5,7 @@ stands for is built by ``bind(grid)``; only there may torch be imported.
 """
 
 import difflib
+import hashlib
 import importlib
 import importlib.metadata
 import pkgutil
@@ -247,6 +248,15 @@ class PriorSource(Component):
     """Base of prior sources: where the diffusion prior comes from."""
 
     group: ClassVar[str] = "prior"
+
+    def image_channels(self) -> int:
+        """Return how many channels of an image the prior takes as one: 1, or 3 for colours."""
+        return 1
+
+    def identity(self) -> dict[str, Any]:
+        """Return what a report keeps: the kind and a hash, of the weights where there are any."""
+        text = self.model_dump_json(exclude_none=True).encode()
+        return {"kind": self.kind, "hash": hashlib.sha256(text).hexdigest()[:16]}
 
 
 class SamplerChoice(Component):

@@ -34,16 +34,30 @@ def free_bytes(device: str) -> float:
     return float(psutil.virtual_memory().available)
 
 
-def layout(items: int, shape: tuple[int, ...], bytes_per_pixel: float, device: str) -> Layout:
-    """Return what fits into half of the free memory."""
-    budget = 0.5 * free_bytes(device)
+def layout(
+    items: int,
+    shape: tuple[int, ...],
+    bytes_per_pixel: float,
+    device: str,
+    trained_side: int | None = None,
+) -> Layout:
+    """Return what fits into half of the free memory.
+
+    A prior that works on tiles of ``trained_side`` pixels by itself needs no more than one takes,
+    and gets smaller ones only where that does not fit.
+    """
+    free = budget = 0.5 * free_bytes(device)
     most = items
+    if trained_side is not None:
+        shape = tuple(min(n, trained_side) for n in shape)
     if device == "cpu":
         budget, most = min(budget, CPU_BUDGET), min(items, CPU_BATCH)
     pixels = budget / bytes_per_pixel
     size = math.prod(shape)
     if size <= pixels:
         return Layout(max(1, min(most, int(pixels // size))))
+    if trained_side is not None and size * bytes_per_pixel <= free:
+        return Layout(1)
     return Layout(1, max(SMALLEST_TILE, int(math.sqrt(pixels)) // 32 * 32))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_dps.arrays import load_mask
+from napari_dps.colours import picture_last
 from napari_dps.errors import InputError
 from napari_dps.image import Image
 
@@ -26,9 +27,9 @@ class Prepared:
 
     Attributes
     ----------
-    frames : ndarray, shape (F, Y, X)
+    frames : ndarray, shape (F, Y, X), or (F, 3, Y, X) in colour
         In the image's own units; zero where missing.
-    valid : ndarray of bool, shape (F, Y, X), or None
+    valid : ndarray of bool, shape of frames, or None
         Which pixels count; None where all do.
     constant : list of int
         Frames without any contrast, which are copied and not restored.
@@ -55,8 +56,10 @@ def open_image(
     return Image.from_array(image, axes=axes, pixel_size=pixel_size)
 
 
-def prepare(image: Image, recipe: Recipe) -> Prepared:
+def prepare(image: Image, recipe: Recipe, colour: bool = False) -> Prepared:
     """Check an image against a recipe and sort its frames and pixels.
+
+    ``image`` and ``colour`` come from :func:`napari_dps.colours.arrange`.
 
     Raises
     ------
@@ -66,9 +69,10 @@ def prepare(image: Image, recipe: Recipe) -> Prepared:
     if image.is_rgb:
         raise InputError(
             f"'{image.name}' is a colour (RGB) image of shape {image.shape}, which holds no photon "
-            "counts; give one gray channel or, if these are frames, name the axes, such as TYX"
+            "counts; give one gray channel, or a prior of colour images, or, if these are frames, "
+            "name the axes, such as TYX"
         )
-    axes, image = image.axes, image.picture_last()
+    axes, image = image.axes, picture_last(image, colour)
     shape = image.data.shape[-2:]
     if min(shape) < SMALLEST:
         raise InputError(
@@ -80,12 +84,15 @@ def prepare(image: Image, recipe: Recipe) -> Prepared:
         frames = frames.astype(np.uint16)  # frames of a detector that counts to one
     valid = _valid(image, axes, frames, recipe)
     kept = frames if valid is None else np.where(valid, frames, np.zeros((), frames.dtype))
+    if colour:
+        kept = kept.reshape(-1, 3, *shape)
+        valid = None if valid is None else valid.reshape(kept.shape)
     constant = [
         f
-        for f in range(len(frames))
+        for f in range(len(kept))
         if np.ptp(kept[f] if valid is None else kept[f][valid[f]]) == 0
     ]
-    if len(constant) == len(frames):
+    if len(constant) == len(kept):
         value = kept.flat[0] if valid is None else kept[valid][0]
         where = "everywhere" if valid is None else f"in all {int(valid.sum())} pixels that count"
         raise InputError(

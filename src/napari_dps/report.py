@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_dps.colours import picture_last
 from napari_dps.image import Image
 from napari_dps.result import Result
 from napari_dps.uncertainty.registration import register
@@ -20,7 +21,7 @@ __all__ = ["assemble"]
 
 def assemble(run: Run, count: int) -> Result:
     """Return the result of the first ``count`` samples of a run."""
-    image, live = run.image.picture_last(), run._live
+    image, live = picture_last(run.image, run._colour), run._live
     frames = len(run._prepared.frames)
     done = [s for s in range(run.recipe.samples) if (s, len(live) - 1) in run._finished][:count]
     shape = run._finished[done[0], 0].shape
@@ -35,7 +36,8 @@ def assemble(run: Run, count: int) -> Result:
                 value = register(value, samples[0, frame]).astype(np.float32)
             samples[k, frame] = value
     for frame in run._prepared.constant:
-        samples[:, frame] = run._prepared.frames[frame][..., : shape[0], : shape[1]]
+        samples[:, frame] = run._prepared.frames[frame][..., : shape[-2], : shape[-1]]
+    shape = shape[-2:]
     data = samples.reshape(len(done), *image.data.shape[:-2], *shape)
     axes = run.image.axes
     return Result.from_image(
@@ -90,6 +92,7 @@ def report(run: Run, done: list[int], chi2: Any) -> dict[str, Any]:
         "network_calls": dict(problem.calls),
         "steps": run._sampler.total_steps(),
         "sampler": run.recipe.sampler.kind,
+        "prior": dict(run._prior_facts),
         # Samples of phase retrieval are ranked by misfit, so that partners do not stay together.
         "antithetic": run.recipe.sampler.pairs and not problem.operator.operator.symmetric,
         "device": run.device,

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_dps.colours import arrange
 from napari_dps.errors import DPSError, InputError
 from napari_dps.grid import Grid
 from napari_dps.image import Image
 from napari_dps.memory import CPU_BATCH, OVERLAP, Layout, is_out_of_memory, layout, smaller
+from napari_dps.pixels import pixel_size_warnings
 from napari_dps.prepare import Prepared, open_image, prepare
 from napari_dps.progress import Cancelled, Plan, Progress
 from napari_dps.recipe import Recipe
@@ -54,15 +56,17 @@ class Run:
         pixel_size: float | tuple[float, ...] | None = None,
         dtype: str = "float32",
     ) -> None:
-        self.image: Image = open_image(image, axes, pixel_size)
         self.recipe: Recipe = Recipe.parse(recipe)
-        self._prepared: Prepared = prepare(self.image, self.recipe)
+        self.image: Image
+        self.image, self._colour = arrange(open_image(image, axes, pixel_size), self.recipe)
+        self._prepared: Prepared = prepare(self.image, self.recipe, self._colour)
         self.warnings: list[str] = list(self._prepared.warnings)
         self._noise_report: dict[str, Any] = {}
         live = [f for f in range(len(self._prepared.frames)) if f not in self._prepared.constant]
         self._live = live
         noise = self.recipe.noise
         measured = self._prepared.frames[live]
+        measured = measured.reshape(-1, *measured.shape[-2:])
         self._check_noise(noise, measured)
         self.recipe = self.recipe.with_parts(noise=self._resolve_noise(noise, measured))
         self.warnings += [str(w) for w in self._noise_report.get("warnings", [])]
@@ -79,14 +83,18 @@ class Run:
 
     def _check_noise(self, noise: Any, measured: NDArray[Any]) -> None:
         valid = self._prepared.valid
-        counted = measured if valid is None else measured[valid[self._live]].reshape(1, 1, -1)
+        if valid is None:
+            counted = measured
+        else:
+            counted = measured[valid[self._live].reshape(measured.shape)].reshape(1, 1, -1)
         self.warnings += noise.check(counted)
 
     def _resolve_noise(self, noise: Any, measured: NDArray[Any]) -> Any:
         """Estimate what is "auto"; pixels that do not count are NaN to the estimator."""
         valid = self._prepared.valid
         if valid is not None:
-            measured = np.where(valid[self._live], measured.astype(np.float64), np.nan)
+            counts = valid[self._live].reshape(measured.shape)
+            measured = np.where(counts, measured.astype(np.float64), np.nan)
         return noise.resolve(measured, self._noise_report)
 
     # -- preparing -----------------------------------------------------------------------------
@@ -106,21 +114,24 @@ class Run:
         dtype = getattr(torch, self._dtype)
         frames = self._prepared.frames
         pixel = self.image.pixel_size_yx
-        self._grid = Grid(frames.shape[1:], pixel, self.device, self._dtype)
-        operator = self.recipe.forward.bind(self._grid)
+        self._grid = Grid(frames.shape[-2:], pixel, self.device, self._dtype)
+        operator = self._operator()
         likelihood = self.recipe.noise.bind(self._grid)
         gain, offset = self.recipe.noise.camera()
         electrons = (frames[self._live].astype(np.float64) - offset) / gain
-        y = torch.as_tensor(electrons, dtype=dtype, device=self.device).unsqueeze(1)
+        y = torch.as_tensor(electrons, dtype=dtype, device=self.device)
+        y = y.reshape(-1, *operator.y_shape)
         valid = None
         if self._prepared.valid is not None:
             valid = torch.as_tensor(self._prepared.valid[self._live], device=self.device)
-            valid = valid.unsqueeze(1)
+            valid = valid.reshape(y.shape)
             y = torch.where(valid, y, torch.zeros_like(y))
         sampler = self.recipe.sampler.choose(affine=operator.is_affine)
         self.recipe = self.recipe.with_parts(sampler=sampler)
         self._sampler = sampler.bind(self._grid)
         prior = self.recipe.prior.bind(self._grid.with_shape(operator.x_shape[1:]))
+        self._prior_facts = self.recipe.prior.identity()
+        self.warnings += pixel_size_warnings(prior.pixel_size, pixel, self._prior_facts)
         if self.device == "cpu" and self.recipe.prior.kind != "gaussian":
             prior = ParallelPrior(prior, max(1, torch.get_num_threads()))
         self._prior = prior
@@ -131,7 +142,22 @@ class Run:
             operator.x_shape[1:],
             prior.bytes_per_pixel(),
             self.device,
+            prior.trained_side,
         )
+
+    def _operator(self) -> Any:
+        """Return the physics, for every colour where the object has colours."""
+        operator = self.recipe.forward.bind(self._grid)
+        if not self._colour:
+            return operator
+        from napari_dps.core.channelwise import ChannelwiseOperator
+
+        if hasattr(operator, "classical_estimate"):
+            raise InputError(
+                f"the forward model {self.recipe.forward.kind!r} restores gray images; give one "
+                "channel at a time"
+            )
+        return ChannelwiseOperator(operator, 3)
 
     def plan(self) -> Plan:
         """Return what the run will cost, from a timed call on a small tile."""
@@ -297,8 +323,9 @@ class Run:
         """Turn prior units on the operator's grid into the input's units on its field."""
         gain, offset = self.recipe.noise.camera()
         values = operator.crop(operator.to_object(x)).double().cpu().numpy()
+        values = values if self._colour else values[:, 0]
         return np.asarray(
-            self.recipe.forward.object_to_input(values[:, 0], gain, offset), dtype=np.float32
+            self.recipe.forward.object_to_input(values, gain, offset), dtype=np.float32
         )
 
     def _keep(self, step: Any, problem: Any, batch: list[tuple[int, int]]) -> None:
@@ -322,7 +349,12 @@ class Run:
     def _previewer(self, x0: Any, batch: list[tuple[int, int]]) -> Any:
         problem = self._problem.select([f for _, f in batch[:1]])
         first = x0[:1].detach()
-        return lambda: self._to_input(first, problem.operator)[0]
+
+        def picture() -> NDArray[np.float32]:
+            values = self._to_input(first, problem.operator)[0]
+            return values.mean(0) if self._colour else values
+
+        return picture
 
     # -- finishing -----------------------------------------------------------------------------
 

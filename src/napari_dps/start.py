@@ -76,8 +76,46 @@ def _classical(run: Run, k: int) -> Any:
     if hasattr(operator, "classical_estimate"):
         return operator.classical_estimate(y, problem.likelihood, valid, streams)
     positive = run.recipe.noise.kind != "gaussian"
+    if run._colour:
+        return _of_colours(run, k, y, valid, positive)
     return gaussian_field_estimate(
         operator, y, problem.likelihood, valid, streams, positive=positive
+    )
+
+
+def _of_colours(run: Run, k: int, y: Tensor, valid: Tensor | None, positive: bool) -> Any:
+    """Return the estimate of a colour frame: each channel's own, and the worst of their errors."""
+    import torch
+
+    from napari_dps.core.estimate import Estimate, gaussian_field_estimate
+    from napari_dps.core.streams import Streams
+
+    found = []
+    for c in range(y.shape[1]):
+        label = ("estimate", run._live[k], c)
+        streams = Streams(run.recipe.seed, [label], run.device, y.dtype)
+        part = None if valid is None else valid[:, c : c + 1]
+        found.append(
+            gaussian_field_estimate(
+                run._problem.operator.operator.single,
+                y[:, c : c + 1],
+                run._problem.likelihood,
+                part,
+                streams,
+                positive=positive,
+            )
+        )
+
+    def most(values: list[Tensor]) -> Tensor:
+        return torch.stack(values).amax(0)
+
+    lost = [e.lost for e in found if e.lost is not None]
+    return Estimate(
+        torch.cat([e.image for e in found], dim=1),
+        most([e.error for e in found]),
+        most([e.noise for e in found]),
+        {},
+        lost=most(lost) if lost else None,
     )
 
 
@@ -106,7 +144,7 @@ def _searched(run: Run, k: int, candidates: Tensor | None) -> Iterator[Any]:
     if candidates is not None:
         others = problem.operator.from_object(candidates[0])
     shape, need = problem.operator.x_shape[1:], run._prior.bytes_per_pixel()
-    at_once = layout(MANY, shape, need, run.device).batch
+    at_once = layout(MANY, shape, need, run.device, run._prior.trained_side).batch
     while True:
         try:
             yield from run._sampler.search(problem, others, run._live[k], run.recipe.seed, at_once)

@@ -10,7 +10,17 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError
 from pydantic import ValidationError
 
-from napari_dps.cli import catalogue, demo, doctor, evaluate, reconstruct, sample, simulate, train
+from napari_dps.cli import (
+    catalogue,
+    demo,
+    doctor,
+    evaluate,
+    priors,
+    reconstruct,
+    sample,
+    simulate,
+    train,
+)
 from napari_dps.cli._errors import parser_sentence, validation_sentence
 from napari_dps.cli._options import Chosen, first_pass
 from napari_dps.cli._terminal import complain
@@ -26,6 +36,7 @@ VERBS = {
     "evaluate": evaluate,
     "train": train,
     "list": catalogue,
+    "priors": priors,
     "doctor": doctor,
 }
 

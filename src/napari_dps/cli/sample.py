@@ -50,7 +50,7 @@ def sample(**given: Any) -> None:
     from napari_dps.api import sample_prior
 
     draws = sample_prior(prior, count, shape, seed, steps=steps, device=given.get("device", "auto"))
-    write_array(target, draws, "QYX")
+    write_array(target, draws, "QYX" if draws.ndim == 3 else "QCYX")
     if given.get("json"):
         print_json({"output": str(target), "prior": prior.kind, "shape": list(draws.shape)})
     else:

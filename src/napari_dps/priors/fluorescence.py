@@ -1,7 +1,7 @@
 """The shipped prior: fluorescence microscopy of many structures."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from napari_dps.components import PriorSource
 from napari_dps.grid import Grid
@@ -17,6 +17,12 @@ class Fluorescence(PriorSource):
 
     kind: Literal["fluorescence"] = "fluorescence"
     title: ClassVar[str] = "Fluorescence (shipped)"
+
+    def identity(self) -> dict[str, Any]:
+        """Return name, format, hash, licence, pixel size and training range."""
+        from napari_dps.priors._formats import describe, find
+
+        return {**super().identity(), **describe(find(FOLDER)).identity()}
 
     def bind(self, grid: Grid) -> "Prior":
         """Load the weights."""
