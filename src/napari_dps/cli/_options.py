@@ -82,11 +82,14 @@ def first_pass(tokens: list[str], groups: Iterable[str]) -> Chosen:
 
 
 def _class_of_kind(group: str, kind: str) -> type[Component]:
-    if group == "prior" and kind not in registry(group) and Path(kind).exists():
-        raise RecipeError(
-            f"there is no prior {kind!r}; to take the weights in that folder write "
-            f"--prior checkpoint --prior.path {kind}"
-        )
+    if group == "prior" and kind not in registry(group):
+        from napari_dps.priors._library import entries
+
+        if Path(kind).exists() or kind in entries():
+            raise RecipeError(
+                f"there is no kind of prior {kind!r}; to take the weights of that name write "
+                f"--prior checkpoint --prior.path {kind}"
+            )
     return component_class(group, kind)
 
 

@@ -212,6 +212,7 @@ class GuidedSampler(Sampler):
         def noise() -> Tensor:
             return streams.normal(shape)
 
+        move: Callable[[Tensor, Tensor, float, float, Callable[[], Tensor]], Tensor]
         if self.ladder == "ddpm":
             sigmas: Sequence[float] = ddpm_ladder(self.steps)
             x, move = sigmas[0] * noise(), ancestral_move

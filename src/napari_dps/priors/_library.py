@@ -102,7 +102,7 @@ def _from_hub(name: str, revision: str | None, download: bool) -> Path:
     if not download:
         raise PriorError(
             f"there is no prior {name!r} on this machine; to download it from the Hugging Face "
-            "hub agree with `download` (--prior.download true)"
+            "hub agree with `download` (--prior.download; of the verb priors: --download)"
         )
     try:
         here = fetch(HUB_FILES)
