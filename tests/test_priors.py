@@ -349,7 +349,7 @@ def test_the_hub_is_asked_only_with_consent(
         asked.append((name, revision, local_files_only))
         if not cache.exists():
             if local_files_only:
-                raise huggingface_hub.utils.LocalEntryNotFoundError("nothing here")
+                raise huggingface_hub.errors.LocalEntryNotFoundError("nothing here")
             shutil.copytree(colour, cache)
         return str(cache)
 
@@ -366,7 +366,7 @@ def test_the_hub_is_asked_only_with_consent(
     shutil.rmtree(cache)
 
     def broken(name: str, *, local_files_only: bool = False, **_: Any) -> str:
-        raise huggingface_hub.utils.LocalEntryNotFoundError("no\nconnection")
+        raise huggingface_hub.errors.LocalEntryNotFoundError("no\nconnection")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", broken)
     with pytest.raises(PriorError, match="cannot be downloaded") as caught:

@@ -352,7 +352,7 @@ class Run:
 
         def picture() -> NDArray[np.float32]:
             values = self._to_input(first, problem.operator)[0]
-            return values.mean(0) if self._colour else values
+            return np.asarray(values.mean(0), np.float32) if self._colour else values
 
         return picture
 

@@ -84,7 +84,7 @@ def resolve(path: str, *, download: bool = False) -> Path:
 def _from_hub(name: str, revision: str | None, download: bool) -> Path:
     """Return the folder of a repository of the hub: the copy that is here, else a fresh one."""
     import huggingface_hub
-    from huggingface_hub.utils import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     def fetch(patterns: list[str], **options: Any) -> Path:
         return Path(

@@ -64,12 +64,15 @@ def load(
         else:
             denoiser, config, card = _guided(found.path)
         side = config.side if config.attention else None
-        spectrum = card.spectrum
+        spectrum = None
+        if card.spectrum is not None:
+            stated = card.spectrum
+            spectrum = (stated.std, stated.correlation_length, stated.exponent)
         prior = ImagePrior(
             denoiser.to(device=device, dtype=dtype or torch.float32),
             card.data_std,
             card.pixel_size,
-            spectrum and (spectrum.std, spectrum.correlation_length, spectrum.exponent),
+            spectrum,
             colour=colour,
         )
     side = side if tile is None else tile

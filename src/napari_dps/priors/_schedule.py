@@ -22,7 +22,8 @@ def cosine_betas(steps: int) -> NDArray[np.float64]:
     """Return betas at most 0.999; Nichol and Dhariwal, ICML 2021, equation 17."""
     at = np.arange(steps + 1) / steps
     abar = np.cos((at + 0.008) / 1.008 * np.pi / 2) ** 2
-    return np.minimum(1 - abar[1:] / abar[:-1], 0.999)
+    betas: NDArray[np.float64] = np.minimum(1 - abar[1:] / abar[:-1], 0.999)
+    return betas
 
 
 def guided_abar(card: GuidedCard) -> NDArray[np.float64]:
@@ -35,7 +36,8 @@ def guided_abar(card: GuidedCard) -> NDArray[np.float64]:
         betas = cosine_betas(steps)
     else:
         betas = np.minimum(linear_betas(1e-4, 0.02, steps) * (1000 / steps), 0.999)
-    return np.cumprod(1 - betas)
+    abar: NDArray[np.float64] = np.cumprod(1 - betas, dtype=np.float64)
+    return abar
 
 
 def vp_abar(config: VPConfig) -> NDArray[np.float64]:
@@ -49,7 +51,7 @@ def vp_abar(config: VPConfig) -> NDArray[np.float64]:
         betas = linear_betas(start**0.5, end**0.5, steps) ** 2
     else:
         betas = cosine_betas(steps)
-    abar = np.cumprod(1 - betas)
+    abar: NDArray[np.float64] = np.cumprod(1 - betas, dtype=np.float64)
     if config.rescale_betas_zero_snr:
         # Lin et al. 2023 (arXiv 2305.08891), algorithm 1: the signal falls to zero.
         root = np.sqrt(abar)
