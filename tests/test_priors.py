@@ -167,7 +167,9 @@ def test_another_pixel_size_warns_or_resamples(gray: Path) -> None:
     image = picture()[..., 0]
     prior = {"kind": "checkpoint", "path": str(gray)}
     quick = {"sampler": {"kind": "pigdm", "steps": 2, "antithetic": False}, "samples": 1}
-    told = [w for w in restored(image, prior, pixel_size=0.1, **quick).report["warnings"] if "um" in w]
+    told = [
+        w for w in restored(image, prior, pixel_size=0.1, **quick).report["warnings"] if "um" in w
+    ]
     assert len(told) == 1
     assert "learned at 0.2 um" in told[0]
     assert not restored(image, prior, pixel_size=0.2, **quick).report["warnings"]

@@ -88,9 +88,7 @@ def prepare(image: Image, recipe: Recipe, colour: bool = False) -> Prepared:
         kept = kept.reshape(-1, 3, *shape)
         valid = None if valid is None else valid.reshape(kept.shape)
     constant = [
-        f
-        for f in range(len(kept))
-        if np.ptp(kept[f] if valid is None else kept[f][valid[f]]) == 0
+        f for f in range(len(kept)) if np.ptp(kept[f] if valid is None else kept[f][valid[f]]) == 0
     ]
     if len(constant) == len(kept):
         value = kept.flat[0] if valid is None else kept[valid][0]

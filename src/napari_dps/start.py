@@ -87,10 +87,11 @@ def _of_colours(run: Run, k: int, y: Tensor, valid: Tensor | None, positive: boo
     """Return the estimate of a colour frame: each channel's own, and the worst of their errors."""
     import torch
 
+    from napari_dps.core.contrast import contrast
     from napari_dps.core.estimate import Estimate, gaussian_field_estimate
     from napari_dps.core.streams import Streams
 
-    found = []
+    found: list[Estimate] = []
     for c in range(y.shape[1]):
         label = ("estimate", run._live[k], c)
         streams = Streams(run.recipe.seed, [label], run.device, y.dtype)
@@ -109,13 +110,17 @@ def _of_colours(run: Run, k: int, y: Tensor, valid: Tensor | None, positive: boo
     def most(values: list[Tensor]) -> Tensor:
         return torch.stack(values).amax(0)
 
-    lost = [e.lost for e in found if e.lost is not None]
+    def span(e: Estimate) -> float:
+        low, high = contrast(e.image)
+        return float(high - low)
+
     return Estimate(
         torch.cat([e.image for e in found], dim=1),
         most([e.error for e in found]),
         most([e.noise for e in found]),
         {},
-        lost=most(lost) if lost else None,
+        # The channel of the largest contrast sets the scale of all.
+        lost=max(found, key=span).lost,
     )
 
 
