@@ -97,7 +97,7 @@ def test_sample(folder) -> None:
         ("--forward psf", "no PSF was given"),
         ("--forward inpaint --forward.mask no.tif", "'no.tif'"),
         ("--device tpu", "'tpu' is not available"),
-        ("--prior checkpoint --prior.path nowhere", "'nowhere' does not exist"),
+        ("--prior checkpoint --prior.path nowhere", "there is no prior 'nowhere'"),
         ("--valid clean.npy --axes TYX", "axes"),
     ],
 )

@@ -120,9 +120,11 @@ def _default_text(value: object) -> Callable[[object], str]:
     return lambda _: str(value)
 
 
-def whole_number(kind: Any, tokens: Sequence[Token]) -> int:
-    """Read a whole number; cyclopts itself would round 1.5 to 2."""
+def whole_number(kind: Any, tokens: Sequence[Token]) -> int | str:
+    """Read a whole number, or auto where that is allowed; cyclopts would round 1.5 to 2."""
     text = tokens[0].value
+    if text == "auto" and kind is not int and "auto" in str(kind):
+        return text
     try:
         return int(text)
     except ValueError:
