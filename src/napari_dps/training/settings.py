@@ -225,10 +225,11 @@ def choose(
             f"The preset {preset!r} is unknown; {hint}there are auto, {', '.join(PRESETS)}"
         )
     asked = settings_from(given)
-    values: dict[str, Any] = {}
+    # Every core of a CPU wants a piece of each batch.
+    values: dict[str, Any] = {"batch": min(max(8, 4 * (asked.threads or cores)), 64)}
     if gpu:
         # A GPU is idle with few patches; wider ones show it more of the surroundings.
-        values.update(batch=64, size=96, warmup=1000, ema=0.9995)
+        values = {"batch": 64, "size": 96, "warmup": 1000, "ema": 0.9995}
     if tuning:
         values.update(TUNING)
         reason = "fine-tuning: the prior's own network, a low rate, mostly the new images"
@@ -238,14 +239,13 @@ def choose(
         )
         channels, rate, size = PRESETS[name]
         values.update(channels=channels, rate=rate)
-        if gpu:
-            values["rate"] = 2 * rate
         reason = f"preset {name} ({size}): {why}"
     chosen = settings_from({**values, **given})
-    if "rate" not in given and chosen.batch != values.get("batch", 8):
-        # Noisier gradients want smaller steps: the square root of the batch is the usual rule.
-        scale = math.sqrt(chosen.batch / values.get("batch", 8))
-        chosen = replace(chosen, rate=min(chosen.rate * scale, 2e-3))
+    if "rate" not in given:
+        # Rates are for batches of 8; more patches a step make the gradient less noisy, and the
+        # square root of their number is the usual rule.
+        scale = math.sqrt(chosen.batch / 8)
+        chosen = replace(chosen, rate=min(chosen.rate * scale, 5e-4 if tuning else 2e-3))
     widths = "" if tuning else f"widths {'/'.join(map(str, chosen.channels))}, "
     return chosen, (
         f"{reason}; {widths}{chosen.batch} patches of {chosen.size} x {chosen.size} a step, "

@@ -83,7 +83,7 @@ def train(
     out = Path(out)
     say: Say = on_note or (lambda text: None)
     given = settings if isinstance(settings, Settings) else _given(settings, minutes, steps)
-    origin = None if start is None else _folder_of(start)
+    origin = None if start is None else prior_folder(start)
     state = _state_of(out, resume)
     if state is not None and preset != "auto":
         raise InputError("A resumed run keeps its preset; leave the preset out.")
@@ -135,7 +135,7 @@ def _given(
     return given
 
 
-def _folder_of(start: str | Path) -> Path:
+def prior_folder(start: str | Path) -> Path:
     """Return the folder of a prior that is named by it, or is the shipped one."""
     folder = Path(start).expanduser()
     return SHIPPED if str(start) == "fluorescence" and not folder.exists() else folder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import zipfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -163,11 +164,14 @@ def read_checkpoint(out: Path) -> dict[str, Any]:
     path = out / CHECKPOINT
     if not path.is_file():
         raise InputError(f"No {CHECKPOINT} in {str(out)!r}: train without --resume first.")
+    damaged = InputError(
+        f"{str(path)!r} cannot be read: remove it to begin again, or go on from the last prior "
+        "with --from."
+    )
+    if not zipfile.is_zipfile(path):  # what torch writes; a cut-off file is none
+        raise damaged
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        raise InputError(
-            f"{str(path)!r} cannot be read ({type(error).__name__}): remove it to begin again, or "
-            "go on from the last prior with --from."
-        ) from error
+    except (RuntimeError, pickle.UnpicklingError) as error:
+        raise damaged from error
     return state
