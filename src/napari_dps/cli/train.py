@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -90,7 +91,8 @@ def train(*images: str, **given: Any) -> int:
     from napari_dps.training.train import train as train_prior
 
     (out / FINISH).unlink(missing_ok=True)
-    quiet = bool(given.get("quiet"))
+    first = os.environ.get("RANK", "0") == "0"  # of several processes one speaks
+    quiet = bool(given.get("quiet")) or not first
     try:
         with ProgressDisplay("training", quiet) as display:
 
@@ -119,9 +121,9 @@ def train(*images: str, **given: Any) -> int:
     except KeyboardInterrupt:
         note(f"stopped; `napari-dps train ... -o {out} --resume` goes on from its checkpoint")
         return 130
-    if given.get("json"):
+    if given.get("json") and first:
         print_json({"prior": str(folder)})
-    else:
+    elif first:
         note(f"{folder}: use it with --prior checkpoint --prior.path {folder}")
     return 0
 

@@ -146,10 +146,11 @@ class Whole:
         self.main = accelerator is None or bool(accelerator.is_main_process)
         self.processes = 1 if accelerator is None else int(accelerator.num_processes)
         call: Any = network if accelerator is None else accelerator.prepare(network)
-        self.call = torch.compile(call) if compiled else call
+        self.call = torch.compile(call, dynamic=False) if compiled else call
         # float16 needs its gradients scaled; in the others the scaler only guards the steps.
         begin = 2.0**14 if dtype == torch.float16 else 1.0
-        self.scaler = torch.amp.GradScaler(device.type, init_scale=begin)
+        guarded = device.type in ("cuda", "cpu")  # Apple's GPU has no scaler
+        self.scaler = torch.amp.GradScaler(device.type, init_scale=begin, enabled=guarded)
 
     def __call__(self, x: Tensor, sigma: Tensor, unit: Tensor) -> Tensor:
         """Fill ``.grad`` with the mean loss's (scaled) gradient; return losses (B,)."""
@@ -164,7 +165,8 @@ class Whole:
         """Clip the gradient's norm and step, unless it is not finite; return the norm."""
         self.scaler.unscale_(optimiser)
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), limit)
-        self.scaler.step(optimiser)
+        if self.scaler.is_enabled() or torch.isfinite(norm):
+            self.scaler.step(optimiser)
         self.scaler.update()
         return norm
 
@@ -255,7 +257,8 @@ def _gpu_dtype(device: torch.device, wanted: str) -> tuple[torch.dtype, str]:
         return DTYPES[wanted], f"{wanted} as asked"
     if device.type != "cuda":
         return torch.float32, "float32"
-    if torch.cuda.is_bf16_supported(including_emulation=False):
+    # Older GPUs only imitate it, slowly.
+    if torch.version.hip is not None or torch.cuda.get_device_capability(device)[0] >= 8:
         return torch.bfloat16, "bfloat16, which this GPU has"
     return torch.float16, "float16 with scaled gradients, as this GPU has no bfloat16"
 

@@ -81,7 +81,8 @@ def train(
         If ``start`` is no prior folder.
     """
     out = Path(out)
-    say: Say = on_note or (lambda text: None)
+    rank = int(os.environ.get("RANK", "0"))  # of several processes the first one speaks
+    say: Say = on_note if on_note is not None and rank == 0 else lambda text: None
     given = settings if isinstance(settings, Settings) else _given(settings, minutes, steps)
     origin = None if start is None else prior_folder(start)
     state = _state_of(out, resume)
@@ -91,7 +92,6 @@ def train(
     found = _collect(listed, given, state, weights, say)
     plan, reason = _plan(preset, given, found, state, tuning=origin is not None)
     say(reason)
-    rank = int(os.environ.get("RANK", "0"))
     seed = plan.seed + 104_729 * rank + (1_000_003 + state["step"] if state else 0)
     mixture = Mixture(max(1.0 - plan.phantoms - plan.textures, 0.0), plan.phantoms, plan.textures)
     patches = Patches(found.train, plan.batch, plan.size, mixture, seed=plan.seed)
