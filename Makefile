@@ -91,7 +91,7 @@ format: $(STAMPS)/lint
 
 # Named images (files or folders) join the synthetic ones; a run that was stopped goes on.
 train: $(STAMPS)/package
-	$(PY) -m napari_dps.training $(TRAIN_IMAGES) -o $(TRAIN_OUT) $(TRAIN_ARGS) \
+	$(BIN)/napari-dps train $(or $(TRAIN_IMAGES),--synthetic) -o $(TRAIN_OUT) $(TRAIN_ARGS) \
 		$(if $(wildcard $(TRAIN_OUT)/checkpoint.pt),--resume)
 
 bench: $(STAMPS)/bench

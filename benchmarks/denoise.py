@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 import napari_dps
 from napari_dps.priors._folder import load_prior, prior_hash
-from napari_dps.training.data import load_images
+from napari_dps.training.images import load_images
 
 Array = NDArray[np.float64]
 app = App(help="One denoiser call against BM3D, as JSON.")

@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 # Before anything loads torch or napari: results must not hang on the number of cores, and the
 # tests must neither read nor change the settings of whoever runs them.
@@ -84,3 +85,20 @@ def no_leaked_widgets(request: pytest.FixtureRequest) -> Iterator[None]:
     for widget in left:
         widget.close()
     assert not left, f"the test left {len(left)} windows open: {', '.join(names)}"
+
+
+@pytest.fixture
+def image_folder(tmp_path: Path) -> Path:
+    """Return a folder with images of two groups, three and two."""
+    from skimage.io import imsave
+
+    from napari_dps.training import phantoms
+
+    rng = np.random.default_rng(1)
+    for group, count in (("nuclei", 3), ("other", 2)):
+        (tmp_path / "images" / group).mkdir(parents=True)
+        for index in range(count):
+            image = (250 * phantoms.phantom(rng, 72)).clip(0, 255).astype(np.uint8)
+            path = tmp_path / "images" / group / f"{index}.png"
+            imsave(path, image, check_contrast=False)
+    return tmp_path / "images"

@@ -101,6 +101,13 @@ MISTAKES = {
     "no field there": ("simulate a.tif -o o.tif --prior.std 1", r"takes no prior"),
     "train": ("train -o run", r"no image was named"),
     "train minutes": ("train a.tif -o run --minutes 0", r"--minutes = 0"),
+    "train preset": ("train a.tif -o run --preset smal", r"did you mean 'small'"),
+    "train size": ("train a.tif -o run --size 50", r"size = 50 .* multiple of 8"),
+    "train weight": ("train a.tif -o run --weight er", r"write FOLDER=2"),
+    "train widths": ("train a.tif -o run --channels 30,60", r"multiples of 8"),
+    "train synthetic": ("train a.tif -o run --synthetic", r"leave one of both out"),
+    "train from": ("train --synthetic -o run --from none", r"'none' does not exist"),
+    "train credits": ("train a.tif -o run --credits no.md", r"--credits no\.md cannot be read"),
     "doctor": ("doctor --jsn", r"did you mean --json"),
     "fraction": ("reconstruct a.tif -o o.tif --samples 1.5", r"\"1\.5\" is no whole number"),
     "fraction of a step": (

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from napari_dps.cli import main
 from napari_dps.errors import InputError, PriorError
 from napari_dps.priors._folder import load_prior, prior_hash, prior_info
 from napari_dps.priors._network import DenoiserNetwork
+from napari_dps.priors.fluorescence import FOLDER
 from napari_dps.training import phantoms, textures
-from napari_dps.training.data import (
-    Mixture,
-    Patches,
-    fit_spectrum,
-    load_images,
-    normalise,
-)
-from napari_dps.training.loss import Gradients, denoising_loss, draw_sigma
+from napari_dps.training.engine import Pieces, Whole
+from napari_dps.training.export import export
+from napari_dps.training.figures import read_log
+from napari_dps.training.loop import FINISH
+from napari_dps.training.loss import denoising_loss, draw_sigma
 from napari_dps.training.schedule import ActiveClock, Cooldown
-from napari_dps.training.train import FINISH, Settings, export, train
+from napari_dps.training.settings import Settings
+from napari_dps.training.train import train
+from napari_dps.training.trainer import read_checkpoint
 
 IMAGES = {
     **{name: make for name, (make, _) in phantoms.STRUCTURES.items()},
@@ -31,7 +37,9 @@ IMAGES = {
     "power law": textures.power_law_image,
 }
 TINY = Settings(
-    steps=6, batch=4, size=16, piece=2, warmup=2, threads=2, seed=3, save=0.005, export=0.005
+    **{"steps": 6, "batch": 4, "size": 16, "piece": 2, "warmup": 2, "threads": 2, "seed": 3},
+    **{"save": 0.005, "export": 0.005, "channels": (8, 8), "workers": 0, "judged": 0},
+    precision="float32",
 )
 
 
@@ -46,102 +54,6 @@ def test_synthetic_images_are_seeded_and_in_range(name: str) -> None:
     assert 0.2 < first.max() < 8
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)
-
-
-def test_normalising_gives_range_and_noise() -> None:
-    rng = np.random.default_rng(0)
-    clean = 1000 * textures.dead_leaves(rng, 128)
-    noisy = (clean + rng.normal(0, 25, clean.shape)).clip(0).astype(np.uint16)
-    source = normalise(noisy)
-    assert source is not None
-    patch = source.patch(0, 0, 128)
-    assert np.percentile(patch, 0.5) == pytest.approx(-1, abs=0.01)
-    assert 0.9 < np.percentile(patch, 99.8) <= 1.01
-    assert source.noise == pytest.approx(50 / (source.high - source.low), rel=0.5)
-    assert normalise(np.full((64, 64), 7)) is None
-
-
-def test_sparse_peaks_are_limited() -> None:
-    image = np.zeros((200, 200))
-    image[100, 100] = 1.0
-    source = normalise(image)
-    assert source is not None
-    assert source.patch(0, 0, 200).max() == pytest.approx(3.0)
-
-
-def test_stretched_grey_levels_count_as_noise() -> None:
-    image = np.tile(np.linspace(0, 10, 128), (128, 1)).round()
-    source = normalise(image)
-    assert source is not None
-    assert source.noise >= 0.9 * 0.2 / 12**0.5
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    from skimage.io import imsave
-
-    rng = np.random.default_rng(1)
-    for group, count in (("nuclei", 3), ("other", 2)):
-        (tmp_path / "images" / group).mkdir(parents=True)
-        for index in range(count):
-            image = (250 * phantoms.phantom(rng, 72)).clip(0, 255).astype(np.uint8)
-            path = tmp_path / "images" / group / f"{index}.png"
-            imsave(path, image, check_contrast=False)
-    return tmp_path / "images"
-
-
-def test_loading_images(folder: Path) -> None:
-    sources = load_images([folder, folder / "other" / "0.png"])
-    assert len(sources) == 6
-    assert {s.group for s in sources} == {"nuclei", "other"}
-    with pytest.raises(InputError, match="does not exist"):
-        load_images([folder / "none"])
-    np.save(folder / "small.npy", np.random.default_rng(0).random((8, 8)))
-    with pytest.raises(InputError, match="No usable training image"):
-        load_images([folder / "small.npy"])
-
-
-@pytest.mark.parametrize("real", [True, False])
-def test_patches(folder: Path, real: bool) -> None:
-    sources = load_images([folder]) if real else []
-    patches = Patches(sources, batch=8, size=16, seed=2, large=0.5, pool=3, fresh=1.0)
-    flow, again = iter(patches), iter(patches)
-    shapes = set()
-    for _ in range(12):
-        x, noise = next(flow)
-        y, _ = next(again)
-        np.testing.assert_array_equal(x, y)
-        shapes.add(x.shape)
-        assert x.dtype == np.float32
-        assert noise.shape == x.shape[:1]
-        assert np.isfinite(x).all()
-        assert x.min() > -1.5
-        assert real or not noise.any()
-    assert shapes == {(8, 1, 16, 16), (2, 1, 32, 32)}
-
-
-def test_mixture_chooses_the_kinds(folder: Path) -> None:
-    sources = load_images([folder])
-    only = Patches(sources, 4, 16, Mixture(largest=1, others=0, phantoms=0, textures=0), large=0)
-    x, noise = next(iter(only))
-    assert x.shape == (4, 1, 16, 16)
-    assert (noise > 0).all()
-
-
-def test_spectrum_of_a_known_field_is_found() -> None:
-    rng = np.random.default_rng(0)
-    size, length, exponent = 128, 2.0, 1.5
-    k = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.fftfreq(size)[None])
-    power = (1 + (2 * np.pi * length * k) ** 2) ** -exponent
-    white = np.fft.fft2(rng.standard_normal((40, size, size)))
-    field = np.fft.ifft2(white * np.sqrt(power)).real[:, :64, :64]
-    fit = fit_spectrum(field)
-    assert fit["std"] == pytest.approx(field.std())
-    # Length and exponent trade off; the curve they describe is what must be right.
-    r = np.array([0.05, 0.1, 0.2, 0.4])
-    mine = -fit["exponent"] * np.log1p((2 * np.pi * fit["correlation_length"] * r) ** 2)
-    true = -exponent * np.log1p((2 * np.pi * length * r) ** 2)
-    np.testing.assert_allclose(mine - mine[0], true - true[0], atol=0.35)
 
 
 def test_clock_leaves_pauses_out() -> None:
@@ -185,59 +97,168 @@ def test_sigma_stays_above_the_noise_and_in_range() -> None:
     assert (sigma[4000:] == 0.1).float().mean() < 0.01
 
 
-def test_pieces_on_threads_give_the_gradient_of_the_batch() -> None:
+def batch(dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)
+    x = torch.randn(5, 1, 16, 16, dtype=dtype)
+    return x, torch.tensor([0.1, 0.2, 0.5, 1.0, 50.0], dtype=dtype), torch.randn_like(x)
+
+
+def test_pieces_on_threads_give_the_gradient_of_the_batch() -> None:
+    x, sigma, unit = batch()
     network = DenoiserNetwork((8, 8), groups=4).double()
-    x = torch.randn(5, 1, 16, 16, dtype=torch.float64)
-    unit = torch.randn_like(x)
-    sigma = torch.tensor([0.1, 0.2, 0.5, 1.0, 50.0], dtype=torch.float64)
-    denoising_loss(network, x, sigma, unit).mean().backward()
+    denoising_loss(network, x, sigma, unit, network.sigma_data).mean().backward()
     whole = [p.grad.clone() for p in network.parameters() if p.grad is not None]
-    losses = Gradients(network, threads=2, piece=2)(x, sigma, unit)
+    losses = Pieces(network, threads=2, piece=2)(x, sigma, unit)
     assert losses.shape == (5,)
     for expected, parameter in zip(whole, network.parameters(), strict=True):
         assert parameter.grad is not None
         torch.testing.assert_close(parameter.grad, expected)
 
 
-def test_train_resume_and_export(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+def test_whole_batches_step_as_pieces_do(dtype: torch.dtype) -> None:
+    """The accelerator's path, run on the CPU: the same step, to the precision asked for."""
+    x, sigma, unit = batch(torch.float32)
+    torch.manual_seed(1)
+    first, second = DenoiserNetwork((8, 8)), DenoiserNetwork((8, 8))
+    second.load_state_dict(first.state_dict())
+    engines = (Pieces(first, 1, 5), Whole(second, torch.device("cpu"), dtype))
+    norms, losses = [], []
+    for network, engine in zip((first, second), engines, strict=True):
+        optimiser = torch.optim.SGD(network.parameters(), lr=0.1)
+        losses.append(engine(x, sigma, unit))
+        norms.append(engine.apply(optimiser, 1.0))
+    close = {"rtol": 1e-5, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 0.1, "atol": 0.02}
+    torch.testing.assert_close(losses[0], losses[1].float(), **close)
+    torch.testing.assert_close(norms[0], norms[1], **close)
+    for mine, theirs in zip(first.parameters(), second.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, **close)
+    restored = Whole(second, torch.device("cpu"), dtype)
+    restored.restore(engines[1].state())
+    assert restored.state() == engines[1].state()
+
+
+@pytest.mark.parametrize("kind", ["pieces", "whole"])
+def test_a_gradient_that_is_not_finite_changes_nothing(kind: str) -> None:
+    x, sigma, unit = batch(torch.float32)
+    network = DenoiserNetwork((8, 8))
+    before = [p.detach().clone() for p in network.parameters()]
+    engine: Pieces | Whole
+    if kind == "pieces":
+        engine = Pieces(network, 1, 5)
+    else:
+        engine = Whole(network, torch.device("cpu"), torch.float32)
+    optimiser = torch.optim.AdamW(network.parameters())
+    engine(x * torch.inf, sigma, unit)
+    assert not torch.isfinite(engine.apply(optimiser))
+    for mine, theirs in zip(before, network.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs.detach(), rtol=0, atol=0)
+
+
+def with_(**values: object) -> Settings:
+    return replace(TINY, **values)  # type: ignore[arg-type]
+
+
+def test_train_resume_and_export(image_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     lines: list[dict[str, object]] = []
-    prior = train([folder], out, settings=TINY, channels=(8, 8), workers=0, on_step=lines.append)
+    notes: list[str] = []
+    prior = train(
+        [image_folder], out, settings=TINY, on_step=lines.append, on_note=notes.append, name="cells"
+    )
     info = prior_info(prior)
     assert prior == out / "prior"
+    assert info.name == "cells"
     assert info.training["steps"] == 6
     assert info.training["real_images"] == 5
+    assert info.training["groups"]["nuclei"]["images"] == 3
     assert info.spectrum is not None
     assert 0.1 < info.network.sigma_data < 1.0
     assert load_prior(prior)(torch.zeros(1, 1, 16, 16), 0.5).shape == (1, 1, 16, 16)
-    more = Settings(**{**vars(TINY), "steps": 30})
-    train([folder], out, settings=more, resume=True, workers=0, on_step=lines.append)
-    assert prior_info(prior).training["steps"] == 30
+    assert any(note.startswith("nuclei: 3 images to learn from") for note in notes)
+    assert any(note.startswith("device cpu") for note in notes)
+    assert "grey levels" in (prior / "README.md").read_text(encoding="utf-8")
+    with pytest.raises(InputError, match="holds a run already: add --resume"):
+        train([image_folder], out, settings=TINY)
+    # What is not given again stays as it was.
+    train([image_folder], out, steps=30, resume=True, licence="CC0", on_step=lines.append)
+    info = prior_info(prior)
+    assert (info.training["steps"], info.licence, info.name) == (30, "CC0", "cells")
+    assert info.training["batch"] == 4
     assert [line["step"] for line in lines] == [25]
-    assert json.loads((out / "log.jsonl").read_text())["step"] == 25
-    copy = export(out, tmp_path / "copy", name="mine", licence="CC0")
-    assert prior_info(copy).name == "mine"
+    assert [line["step"] for line in read_log(out / "log.jsonl")] == [25]
+    assert 0 <= read_log(out / "log.jsonl")[0]["waiting"] <= 1
+    copy = export(out, tmp_path / "copy", name="mine")
+    assert (prior_info(copy).name, prior_info(copy).licence) == ("mine", "CC0")
     assert (copy / "model.safetensors").read_bytes() == (prior / "model.safetensors").read_bytes()
+    with pytest.raises(InputError, match="name them again"):
+        train([], out, resume=True)
+    with pytest.raises(InputError, match="keeps its preset"):
+        train([image_folder], out, resume=True, preset="small")
+
+
+def test_a_kill_loses_what_came_after_the_checkpoint(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    code = (
+        "import sys, torch; from napari_dps.training.train import train; "
+        "from napari_dps.training.settings import Settings; torch.set_num_threads(1); "
+        "train([], sys.argv[1], settings=Settings(steps=10**7, batch=2, size=8, piece=2, "
+        "channels=(8,), workers=0, threads=1, precision='float32', save=1e-9))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(out)])
+    try:
+        for _ in range(2400):
+            if len(read_log(out / "log.jsonl")) >= 2 or process.poll() is not None:
+                break
+            time.sleep(0.05)
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+    step = read_checkpoint(out)["step"]
+    assert step >= 49  # one is written after every step here
+    with open(out / "log.jsonl", "a", encoding="utf-8") as log:
+        log.write(json.dumps({"step": step + 1000, "loss": 1.0}) + "\n" + '{"step": 99')
+    train([], out, steps=step + 3, resume=True, settings={"judged": 0})
+    assert read_checkpoint(out)["step"] == step + 3
+    assert max(line["step"] for line in read_log(out / "log.jsonl")) <= step + 3
+    (out / "checkpoint.pt").write_bytes(b"half a file")
+    with pytest.raises(InputError, match=r"checkpoint\.pt' cannot be read"):
+        train([], out, resume=True)
 
 
 def test_training_goes_on_from_a_prior(tmp_path: Path) -> None:
-    first = train([], tmp_path / "a", settings=TINY, channels=(8, 8), workers=0)
-    still = Settings(**{**vars(TINY), "steps": 1, "rate": 0.0})
-    second = train([], tmp_path / "b", settings=still, channels=(16,), start=first, workers=0)
+    first = train([], tmp_path / "a", settings=TINY)
+    still = with_(steps=1, rate=0.0, channels=(16,))
+    second = train([], tmp_path / "b", settings=still, start=first)
     info = prior_info(second)
     assert info.network == prior_info(first).network
     assert info.training["start"]["hash"] == prior_hash(first)
     assert (second / "model.safetensors").read_bytes() == (first / "model.safetensors").read_bytes()
+    assert f"went on from the prior {prior_hash(first)}" in (second / "README.md").read_text()
     with pytest.raises(PriorError, match="nowhere"):
-        train([], tmp_path / "c", settings=TINY, start=tmp_path / "nowhere", workers=0)
+        train([], tmp_path / "c", settings=TINY, start=tmp_path / "nowhere")
+    assert not (tmp_path / "c").exists()
+
+
+def test_the_shipped_prior_is_named(tmp_path: Path) -> None:
+    shown: list[str] = []
+    quick = {"batch": 1, "size": 16, "workers": 0, "judged": 0, "precision": "float32", "rate": 0.0}
+    prior = train(
+        [], tmp_path / "a", steps=1, start="fluorescence", settings=quick, on_note=shown.append
+    )
+    assert prior_info(prior).network == prior_info(FOLDER).network
+    mine, theirs = (load_file(folder / "model.safetensors") for folder in (prior, FOLDER))
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[key], theirs[key]) for key in mine)
+    assert any(line.startswith("fine-tuning") for line in shown)
 
 
 def test_training_is_repeatable(tmp_path: Path) -> None:
-    once = Settings(**{**vars(TINY), "threads": 1, "steps": 3})
+    once = with_(threads=1, steps=3, channels=(8,))
     weights = []
     for name in ("a", "b"):
-        prior = train([], tmp_path / name, settings=once, channels=(8,), workers=0)
+        prior = train([], tmp_path / name, settings=once)
         weights.append((prior / "model.safetensors").read_bytes())
     assert weights[0] == weights[1]
 
@@ -246,26 +267,39 @@ def test_finish_file_ends_a_long_run(tmp_path: Path) -> None:
     out = tmp_path / "run"
     out.mkdir()
     (out / FINISH).touch()
-    long = Settings(**{**vars(TINY), "steps": None, "minutes": 600.0, "save": 9.0, "finish": 0.001})
-    prior = train([], out, settings=long, channels=(8,), workers=0)
+    long = with_(steps=None, minutes=600.0, save=9.0, finish=0.001, channels=(8,))
+    prior = train([], out, settings=long)
     assert prior_info(prior).training["steps"] < 200
 
 
 def test_resuming_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="without --resume"):
-        train([], tmp_path, settings=TINY, resume=True, workers=0)
+        train([], tmp_path, settings=TINY, resume=True)
+
+
+def test_several_processes_without_accelerate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    with pytest.raises(InputError, match=r"napari-dps\[train\]"):
+        train([], tmp_path / "run", settings=with_(device="cpu"))
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from napari_dps.training.__main__ import app
-
-    run = tmp_path / "run"
-    app(["-o", str(run), "--finish"], result_action="return_value")
-    assert (run / FINISH).exists()
-    with pytest.raises(InputError, match="without --resume"):
-        app(["-o", str(run), "--resume"], result_action="return_value")
-    settings = Settings(**{**vars(TINY), "steps": 1})
-    train([], run, settings=settings, channels=(8,), workers=0)
-    app(["export", str(run), str(tmp_path / "prior"), "--name", "x"], result_action="return_value")
-    assert "prior" in capsys.readouterr().out
-    assert prior_info(tmp_path / "prior").name == "x"
+    out = tmp_path / "run"
+    quick = "--batch 2 --size 16 --workers 0 --judged 0 --channels 8,8 --precision float32"
+    words = ["train", "--synthetic", "-o", str(out), "--steps", "25", *quick.split()]
+    assert main([*words, "--json", "--licence", "CC0"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out) == {"prior": str(out / "prior")}
+    assert "synthetic images alone" in told.err
+    assert "preset small" in told.err
+    assert "waiting for data" in told.err
+    assert prior_info(out / "prior").licence == "CC0"
+    assert main(["train", "-o", str(out), "--finish"]) == 0
+    assert (out / FINISH).exists()
+    assert main([*words, "--resume", "--quiet"]) == 0
+    assert not (out / FINISH).exists()
+    assert main(["train", "-o", str(tmp_path / "none"), "--finish"]) == 2
+    assert "there is no run" in capsys.readouterr().err

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -15,6 +17,23 @@ from napari_dps.errors import InputError
 
 GROUPS: tuple[str, ...] = ()
 
+# Options that are settings of the same name.
+SETTINGS: list[tuple[str, Any, str]] = [
+    ("batch", int, "Patches a step."),
+    ("size", int, "Side of the patches in pixels, a multiple of 8."),
+    ("rate", float, "Peak learning rate."),
+    ("phantoms", float, "Share of the patches that are procedural fluorescence."),
+    ("textures", float, "Share of the patches that are synthetic edges and textures."),
+    ("held_out", float, "Share of the files kept apart, to judge by (0.1)."),
+    ("judged", int, "Held-out images that the final table rests on (8); 0 judges nothing."),
+    ("device", str, "auto, cpu, cuda, cuda:1, mps."),
+    ("precision", str, "auto, float32, bfloat16, float16."),
+    ("compile", str, "auto (on CUDA, in long runs), on, off."),
+    ("threads", int, "Threads on a CPU; 0 means one for each core."),
+    ("workers", int, "Processes that prepare patches; -1 takes as many as are needed."),
+    ("seed", int, "Seed of weights, patches and noise."),
+]
+
 
 def command(chosen: Chosen) -> Callable[..., Any]:
     """Return the command."""
@@ -24,17 +43,26 @@ def command(chosen: Chosen) -> Callable[..., Any]:
         annotation=Annotated[str, Parameter(help="Image files, or folders of them.")],
     )
     out = "Folder of the run; the prior appears in its subfolder 'prior'."
+    weight = "FOLDER=W: draw that folder's images W times as often; may be repeated."
+    widths = "Widths of a new network's levels, finest first, such as 32,64,128,128."
     return signature(
         train,
         [
             images,
             option("out", str, out, short="-o", required=True),
-            option("minutes", float, "Minutes to train.", default=60.0),
+            option("minutes", float, "Minutes to train (60)."),
             option("steps", int, "Number of steps instead of minutes."),
-            option("threads", int, "Threads; 0 means one for each core.", default=0),
-            option("seed", int, "Seed of weights, patches and noise.", default=0),
-            option("start", str, "Prior folder to go on from.", short="--from"),
+            option("preset", str, "auto, small, standard, large.", default="auto"),
+            option("start", str, "Prior to go on from: a folder, or fluorescence.", short="--from"),
+            option("weight", list[str], weight),
+            option("synthetic", bool, "Use procedural images alone.", default=False),
             option("resume", bool, "Continue the run in --out.", default=False),
+            option("finish", bool, "Tell the run in --out to end soon, and return.", default=False),
+            option("name", str, "Name of the prior, for its model card."),
+            option("licence", str, "Licence of the weights, for the model card."),
+            option("credits", str, "Text file for the model card: whose images these are."),
+            option("channels", str, widths),
+            *(option(name, kind, text) for name, kind, text in SETTINGS),
             option("json", bool, "Print one JSON object on stdout.", default=False),
             option("quiet", bool, "Show no progress.", short="-q", default=False),
         ],
@@ -43,42 +71,101 @@ def command(chosen: Chosen) -> Callable[..., Any]:
 
 def train(*images: str, **given: Any) -> int:
     """Train a prior on images; --resume continues a training that was stopped."""
-    if not images:
-        raise InputError("no image was named; give image files or folders of them")
-    for name, least in (("minutes", 0.0), ("steps", 0), ("threads", -1), ("seed", -1)):
-        if given.get(name) is not None and not given[name] > least:
-            raise InputError(
-                f"--{name} = {given[name]:g} is not allowed, give a number > {least:g}"
-            )
-    from napari_dps.training.train import Settings
+    out = Path(given["out"])
+    if given.get("finish"):
+        return _finish(out)
+    if bool(images) == bool(given.get("synthetic")):
+        raise InputError(
+            "--synthetic uses no images, yet some were named; leave one of both out"
+            if images
+            else "no image was named; give image files or folders of them"
+        )
+    weights = _weights(given.get("weight") or [])
+    settings = {name: given[name] for name, _, _ in SETTINGS if given.get(name) is not None}
+    if given.get("channels") is not None:
+        settings["channels"] = _widths(given["channels"])
+    if given.get("minutes") is not None and not given["minutes"] > 0:
+        raise InputError(f"--minutes = {given['minutes']:g} is not allowed, give a number > 0")
+    words = _credits(given.get("credits"))
+    from napari_dps.training.loop import FINISH
     from napari_dps.training.train import train as train_prior
 
-    names = ("minutes", "steps", "threads", "seed")
-    settings = Settings(**{name: given[name] for name in names if name in given})
+    (out / FINISH).unlink(missing_ok=True)
+    first = os.environ.get("RANK", "0") == "0"  # of several processes one speaks
+    quiet = bool(given.get("quiet")) or not first
     try:
-        with ProgressDisplay("training", bool(given.get("quiet"))) as display:
+        with ProgressDisplay("training", quiet) as display:
 
             def show(line: dict[str, Any]) -> None:
-                if settings.steps is not None:
-                    done, total = line["step"], settings.steps
-                else:
-                    done, total = round(60 * line["minutes"]), round(60 * settings.minutes)
-                display.update(done, total, f"step {line['step']}, loss {line['loss']:.4f}")
+                if "loss" in line:
+                    waits = f"waiting for data {100 * line['waiting']:.0f} %"
+                    state = f"step {line['step']}, loss {line['loss']:.4f}, {waits}"
+                    display.update(round(1000 * line["done"]), 1000, state)
 
             folder = train_prior(
                 images,
-                given["out"],
-                settings=settings,
+                out,
+                preset=given.get("preset", "auto"),
+                minutes=given.get("minutes"),
+                steps=given.get("steps"),
                 start=given.get("start"),
                 resume=bool(given.get("resume")),
+                weights=weights,
+                settings=settings,
+                name=given.get("name"),
+                licence=given.get("licence"),
+                credits_text=words,
                 on_step=show,
+                on_note=None if quiet else note,
             )
     except KeyboardInterrupt:
-        out = given["out"]
         note(f"stopped; `napari-dps train ... -o {out} --resume` goes on from its checkpoint")
         return 130
-    if given.get("json"):
+    if given.get("json") and first:
         print_json({"prior": str(folder)})
-    else:
+    elif first:
         note(f"{folder}: use it with --prior checkpoint --prior.path {folder}")
     return 0
+
+
+def _finish(out: Path) -> int:
+    from napari_dps.training.loop import FINISH
+
+    if not out.is_dir():
+        raise InputError(f"there is no run in {str(out)!r}; name the folder given to train with -o")
+    (out / FINISH).touch()
+    note(f"the run in {out} cools down and ends within minutes")
+    return 0
+
+
+def _weights(pairs: Sequence[str]) -> dict[str, float]:
+    """Read FOLDER=W."""
+    found = {}
+    for pair in pairs:
+        folder, _, value = pair.rpartition("=")
+        try:
+            found[folder] = float(value)
+        except ValueError:
+            folder = ""
+        if not folder:
+            raise InputError(f"--weight {pair} is not understood; write FOLDER=2, for example")
+    return found
+
+
+def _widths(text: str) -> tuple[int, ...]:
+    """Read widths separated by commas; groups of eight are normalised together."""
+    parts = text.replace("/", ",").split(",")
+    if not all(part.strip().isdigit() and int(part) % 8 == 0 and int(part) for part in parts):
+        raise InputError(f"--channels {text} is not understood; write multiples of 8 as 32,64,128")
+    if len(parts) > 7 or max(map(int, parts)) > 1024:
+        raise InputError(f"--channels {text} is too much; at most 7 levels up to 1024 wide")
+    return tuple(int(part) for part in parts)
+
+
+def _credits(path: str | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        return Path(path).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--credits {path} cannot be read ({error}); name a text file") from error

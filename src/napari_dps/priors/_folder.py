@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import PriorError
+from ._model_card import model_card
 
 if TYPE_CHECKING:
     import torch
@@ -107,7 +108,7 @@ def prior_info(folder: str | Path) -> PriorInfo:
         in their place.
     """
     folder = Path(folder)
-    hint = "give a folder made by 'python -m napari_dps.training'."
+    hint = "give a folder made by 'napari-dps train'."
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise PriorError(f"Prior {str(folder)!r} {what}: {hint}")
@@ -261,7 +262,8 @@ def save_prior(
         save_file(state, fresh / WEIGHTS, metadata={"format": "pt"})
         text = json.dumps(info.model_dump(mode="json"), indent=2) + "\n"
         (fresh / CONFIG).write_text(text, encoding="utf-8")
-        (fresh / CARD).write_text(model_card(info, state, credits_text), encoding="utf-8")
+        count = sum(value.numel() for value in state.values())
+        (fresh / CARD).write_text(model_card(info, count, credits_text), encoding="utf-8")
         for path in fresh.iterdir():
             path.chmod(0o644)
         fresh.chmod(0o755)
@@ -272,32 +274,3 @@ def save_prior(
         shutil.rmtree(fresh, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
     return folder
-
-
-def model_card(info: PriorInfo, state: "dict[str, torch.Tensor]", credits_text: str = "") -> str:
-    """Return the model card: what the prior is, was trained on, and must not be used for."""
-    count = sum(value.numel() for value in state.values()) / 1e6
-    training = info.training
-    lines = [
-        f"# {info.name}",
-        "",
-        "Diffusion prior for napari-dps: a denoiser of grey fluorescence images in [-1, 1].",
-        "",
-        f"- Network: U-Net behind a {info.network.stem}x{info.network.stem} pixel-unshuffle, "
-        f"channels {'/'.join(map(str, info.network.channels))}, {count:.2f} M parameters, fp16.",
-        f"- Noise levels: {info.sigma_min:g} to {info.sigma_max:g}.",
-        f"- Pixel size: {'mixed' if info.pixel_size is None else f'{info.pixel_size:g} um'}.",
-        f"- Licence: {info.licence or 'not stated'}",
-        "",
-        "## Training",
-        "",
-        *(f"- {key}: {value}" for key, value in training.items()),
-        "",
-        *(["## Images", "", credits_text.strip(), ""] if credits_text.strip() else []),
-        "## Use with care",
-        "",
-        "What a prior never saw it replaces by what it knows. Check the residual report, compare",
-        "with the measurement, and train a prior on your own images when the structures differ.",
-        "",
-    ]
-    return "\n".join(lines)

@@ -8,147 +8,32 @@ noise levels above that only.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, get_worker_info
 
-from ..errors import InputError
+from .images import Array, Source
 from .phantoms import phantom
 from .textures import dead_leaves, power_law_image
-
-Array = NDArray[np.float32]
-SUFFIXES = (".png", ".tif", ".tiff", ".npy")
-
-
-@dataclass(frozen=True)
-class Source:
-    """One grey training image as stored, and how to bring it to [-1, 1].
-
-    Attributes
-    ----------
-    pixels : ndarray, shape (H, W)
-        Grey levels as stored.
-    low, high : float
-        Grey levels that become -1 and 1.
-    noise : float
-        Estimated standard deviation of the image's own noise, in prior units.
-    group : str
-        Name of the folder the image came from; groups are drawn equally often.
-    """
-
-    pixels: NDArray[np.generic]
-    low: float
-    high: float
-    noise: float
-    group: str
-
-    def patch(self, top: int, left: int, size: int) -> Array:
-        """Return a (size, size) patch in prior units."""
-        cut = self.pixels[top : top + size, left : left + size].astype(np.float32)
-        return np.asarray((cut - self.low) * (2.0 / (self.high - self.low)) - 1.0, np.float32)
 
 
 @dataclass(frozen=True)
 class Mixture:
-    """Shares of the sources in a batch; they are normalised to sum to one.
+    """Shares of the kinds of patch; they are normalised to sum to one.
 
     Attributes
     ----------
-    largest : float
-        Real images of the largest group (nuclei, in the shipped prior's data).
-    others : float
-        Real images of all other groups.
+    real : float
+        Real images.
     phantoms, textures : float
         Procedural fluorescence; dead leaves and power-law noise.
     """
 
-    largest: float = 4.0
-    others: float = 5.0
+    real: float = 9.0
     phantoms: float = 5.0
     textures: float = 2.0
-
-
-def normalise(pixels: NDArray[np.generic], group: str = "") -> Source | None:
-    """Wrap a grey image as a :class:`Source`; a constant one gives None.
-
-    The 0.5 and 99.8 percentiles become -1 and 1; sparse images whose peaks lie far above the
-    99.8 percentile are scaled down so that nothing exceeds 3.
-    """
-    from skimage.restoration import estimate_sigma
-
-    values = pixels.astype(np.float64)
-    low, high = np.percentile(values, (0.5, 99.8))
-    high = max(high, low + (values.max() - low) / 2.0)
-    if not np.isfinite(high - low) or high <= low:
-        return None
-    unit = 2.0 / (high - low)
-    noise = float(estimate_sigma(values)) * unit  # type: ignore[no-untyped-call]
-    # Grey levels are steps: an 8-bit image stretched from few levels is noisy by rounding.
-    levels = np.unique(pixels[:: max(len(pixels) // 256, 1)])
-    step = float(np.median(np.diff(levels))) * unit if levels.size > 1 else 0.0
-    return Source(pixels, float(low), float(high), float(np.hypot(noise, step / 12**0.5)), group)
-
-
-def _read(path: Path) -> NDArray[np.generic]:
-    if path.suffix.lower() == ".npy":
-        return np.asarray(np.load(path, allow_pickle=False))
-    if path.suffix.lower() in (".tif", ".tiff"):
-        import tifffile
-
-        return np.asarray(tifffile.imread(path))
-    from skimage.io import imread
-
-    return np.asarray(imread(path))
-
-
-def load_images(images: Sequence[str | Path], smallest: int = 64) -> list[Source]:
-    """Read grey images from files and folders (searched through).
-
-    Parameters
-    ----------
-    images : sequence of path
-        PNG, TIFF or npy files, or folders of them; a folder's name is its images' group.
-        Stacks are taken apart into planes.
-    smallest : int
-        Images with a side below this many pixels are left out.
-
-    Returns
-    -------
-    list of Source
-        At least one.
-
-    Raises
-    ------
-    InputError
-        If a path does not exist or no usable image is found.
-    """
-    files: list[Path] = []
-    for name in images:
-        path = Path(name)
-        if path.is_dir():
-            files += sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
-        elif path.is_file():
-            files.append(path)
-        else:
-            raise InputError(f"Training image {str(path)!r} does not exist: give files or folders.")
-    sources = []
-    for path in files:
-        pixels = _read(path)
-        if pixels.ndim == 3 and pixels.shape[-1] in (3, 4):
-            pixels = pixels[..., :3].mean(axis=-1)
-        for plane in pixels.reshape(-1, *pixels.shape[-2:]) if pixels.ndim >= 2 else ():
-            source = normalise(plane, path.parent.name) if min(plane.shape) >= smallest else None
-            if source is not None:
-                sources.append(source)
-    if not sources:
-        raise InputError(
-            f"No usable training image in {', '.join(map(str, images))}: grey PNG, TIFF or npy of "
-            f"at least {smallest} x {smallest} pixels, not constant, are needed."
-        )
-    return sources
 
 
 def _orient(rng: np.random.Generator, patch: Array) -> Array:
@@ -172,7 +57,8 @@ class Patches(IterableDataset[tuple[Array, Array]]):
     Parameters
     ----------
     sources : list of Source
-        Real images; may be empty, then all patches are synthetic.
+        Real images; may be empty, then all patches are synthetic. A group is drawn as often as
+        its weight times the square root of its number of images says.
     batch, size : int
         Patches a batch and their side. A share ``large`` of the batches holds a quarter as many
         patches of twice the side, for context.
@@ -181,7 +67,8 @@ class Patches(IterableDataset[tuple[Array, Array]]):
     seed : int
         First seed; give another one after resuming, or the same patches return.
     pool : int
-        Synthetic images of each kind that are kept and reused with fresh crops.
+        Synthetic images of each kind that are kept and reused with fresh crops, over all the
+        processes that draw.
     fresh : float
         Share of the batches after which one image of each pool is drawn anew.
     """
@@ -205,37 +92,40 @@ class Patches(IterableDataset[tuple[Array, Array]]):
         groups: dict[str, list[Source]] = {}
         for source in self.sources:
             groups.setdefault(source.group, []).append(source)
-        ranked = sorted(groups.values(), key=len, reverse=True)
-        self._largest = ranked[0] if ranked else []
-        self._others = ranked[1:]
+        self._groups = list(groups.values())
+        # Groups are of very different size; the square root keeps small ones in sight.
+        odds = np.array([group[0].weight * len(group) ** 0.5 for group in self._groups])
+        self._odds = odds / odds.sum() if len(odds) else odds
 
     def __iter__(self) -> Iterator[tuple[Array, Array]]:
-        rng = np.random.default_rng(self.seed)
+        worker = get_worker_info()
+        # Every process has a stream and a part of the pool of its own.
+        number, processes = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        rng = np.random.default_rng((self.seed, number) if number else self.seed)
+        limit = max(self.pool // processes, 1)
         pools: dict[str, list[Array]] = {"phantoms": [], "textures": []}
         while True:
             large = rng.random() < self.large
             size = 2 * self.size if large else self.size
             count = max(self.batch // 4, 1) if large else self.batch
-            drawn = [self._draw(rng, size, pools) for _ in range(count)]
+            drawn = [self._draw(rng, size, pools, limit) for _ in range(count)]
             for kind, held in pools.items():
                 # The pool fills over the first batches and then turns over slowly.
-                if len(held) >= self.pool and rng.random() < self.fresh:
+                if len(held) >= limit and rng.random() < self.fresh:
                     held[int(rng.integers(len(held)))] = self._synthetic(rng, kind)
             x = np.stack([patch for patch, _ in drawn])[:, None].astype(np.float32)
             yield x, np.array([noise for _, noise in drawn], np.float32)
 
     def _draw(
-        self, rng: np.random.Generator, size: int, pools: dict[str, list[Array]]
+        self, rng: np.random.Generator, size: int, pools: dict[str, list[Array]], limit: int
     ) -> tuple[Array, float]:
         shares = self.mixture
-        odds = np.array([shares.largest, shares.others, shares.phantoms, shares.textures])
-        odds[0] *= bool(self._largest)
-        odds[1] *= bool(self._others)
-        kind = ("largest", "others", "phantoms", "textures")[rng.choice(4, p=odds / odds.sum())]
+        odds = np.array([shares.real * bool(self.sources), shares.phantoms, shares.textures])
+        kind = ("real", "phantoms", "textures")[rng.choice(3, p=odds / odds.sum())]
         noise = 0.0
         if kind in pools:
             held = pools[kind]
-            if len(held) < self.pool:
+            if len(held) < limit:
                 held.append(self._synthetic(rng, kind))
                 whole = held[-1]
             else:
@@ -243,19 +133,14 @@ class Patches(IterableDataset[tuple[Array, Array]]):
             top, left = rng.integers(0, whole.shape[0] - size + 1, 2)
             patch = whole[top : top + size, left : left + size]
         else:
-            patch, noise = self._real(rng, size, kind)
+            patch, noise = self._real(rng, size)
         patch, gain = _regrade(rng, _orient(rng, patch))
         return patch, noise * gain
 
-    def _real(self, rng: np.random.Generator, size: int, kind: str) -> tuple[Array, float]:
+    def _real(self, rng: np.random.Generator, size: int) -> tuple[Array, float]:
         patch, noise = np.zeros((size, size), np.float32), 0.0
         for _ in range(4):
-            if kind == "largest":
-                group = self._largest
-            else:
-                # Groups are of very different size; the square root keeps small ones in sight.
-                odds = np.array([len(g) for g in self._others]) ** 0.5
-                group = self._others[rng.choice(len(odds), p=odds / odds.sum())]
+            group = self._groups[int(rng.choice(len(self._groups), p=self._odds))]
             source = group[int(rng.integers(len(group)))]
             patch, noise = self._crop(rng, source, size)
             # Mostly empty fields teach little; one in six is enough to know them.
@@ -272,7 +157,7 @@ class Patches(IterableDataset[tuple[Array, Array]]):
         if min(height, width) < side:
             pad = [(0, max(side - height, 0)), (0, max(side - width, 0))]
             grown = np.pad(source.pixels, pad, mode="symmetric")
-            source = Source(grown, source.low, source.high, source.noise, source.group)
+            source = replace(source, pixels=grown)
             height, width = grown.shape
         top = int(rng.integers(height - side + 1))
         left = int(rng.integers(width - side + 1))

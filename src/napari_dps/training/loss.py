@@ -1,21 +1,12 @@
-"""The loss of a denoiser, and its gradient on small CPUs.
-
-Loss and weighting: Karras et al. 2022, equations 2 to 8. On CPUs a batch is cut into pieces that
-threads work off one by one, each with a copy of the network that shares the parameters: on two
-cores that is faster than letting both cores share every convolution, and a busy machine slows
-it only in proportion.
-"""
+"""The loss of a denoiser (Karras et al. 2022, equations 2 to 8), and its noise levels."""
 
 from __future__ import annotations
 
-import copy
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
 from torch import Tensor
-
-from ..priors._network import DenoiserNetwork
 
 
 def draw_sigma(
@@ -44,53 +35,23 @@ def draw_sigma(
     return result
 
 
-def denoising_loss(network: DenoiserNetwork, x: Tensor, sigma: Tensor, unit: Tensor) -> Tensor:
+def denoising_loss(
+    network: Callable[[Tensor, Tensor], Tensor],
+    x: Tensor,
+    sigma: Tensor,
+    unit: Tensor,
+    sigma_data: float,
+) -> Tensor:
     """Return the weighted squared error of each patch, shape (B,).
 
-    ``x`` (B, 1, H, W) are clean patches, ``unit`` standard normal noise of that shape.
+    ``x`` (B, 1, H, W) are clean patches, ``unit`` standard normal noise of that shape, and
+    ``sigma_data`` is the standard deviation of the data that the network states.
     """
     level = sigma.view(-1, 1, 1, 1)
     error = network(x + level * unit, sigma) - x
-    weight = (sigma**2 + network.sigma_data**2) / (sigma * network.sigma_data) ** 2
+    weight = (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
     loss: Tensor = weight * error.square().mean(dim=(1, 2, 3))
     return loss
-
-
-class Gradients:
-    """Loss gradients of a network over a batch, cut into pieces that threads work off."""
-
-    def __init__(self, network: DenoiserNetwork, threads: int, piece: int) -> None:
-        self.network, self.piece = network, piece
-        self.replicas = [network]
-        for _ in range(threads - 1):
-            replica = copy.deepcopy(network)
-            for mine, theirs in zip(replica.parameters(), network.parameters(), strict=True):
-                mine.data = theirs.data  # shared: only the gradients are the replica's own
-            self.replicas.append(replica)
-        self.pool = ThreadPoolExecutor(threads)
-
-    def __call__(self, x: Tensor, sigma: Tensor, unit: Tensor) -> Tensor:
-        """Fill ``.grad`` of the network with the mean loss's gradient; return losses (B,)."""
-        pieces = [slice(k, k + self.piece) for k in range(0, len(x), self.piece)]
-        losses: list[Tensor] = [torch.empty(0)] * len(pieces)
-        pending = iter(range(len(pieces)))
-        for replica in self.replicas:
-            replica.zero_grad(set_to_none=True)
-
-        def work(replica: DenoiserNetwork) -> None:
-            for index in pending:  # next() of a range iterator is atomic
-                part = pieces[index]
-                loss = denoising_loss(replica, x[part], sigma[part], unit[part])
-                (loss.sum() / len(x)).backward()  # type: ignore[no-untyped-call]
-                losses[index] = loss.detach()
-
-        for done in [self.pool.submit(work, replica) for replica in self.replicas]:
-            done.result()
-        for replica in self.replicas[1:]:
-            for mine, theirs in zip(self.network.parameters(), replica.parameters(), strict=True):
-                if theirs.grad is not None:
-                    mine.grad = theirs.grad if mine.grad is None else mine.grad.add_(theirs.grad)
-        return torch.cat(losses)
 
 
 def by_level(sigma: Tensor, loss: Tensor) -> dict[str, float]:

@@ -1,0 +1,325 @@
+"""Training images: read, brought to [-1, 1], their own noise estimated, some held out.
+
+A prior is judged on images it never saw, so a share of the files is kept apart. Which ones
+follows from a hash of their names: the split is the same in every run, whatever is added.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..errors import InputError
+from ..image import Image
+from ..io import read_image
+
+Array = NDArray[np.float32]
+SUFFIXES = (".png", ".tif", ".tiff", ".tf8", ".btf", ".npy")
+SMALLEST = 64
+NEEDED = (
+    f"grey or RGB PNG, TIFF or npy images of at least {SMALLEST} x {SMALLEST} pixels, "
+    "not constant, are needed"
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One grey training image as stored, and how to bring it to [-1, 1].
+
+    Attributes
+    ----------
+    pixels : ndarray, shape (H, W)
+        Grey levels as stored.
+    low, high : float
+        Grey levels that become -1 and 1.
+    noise : float
+        Estimated standard deviation of the image's own noise, in prior units.
+    group : str
+        Name of the folder the image came from.
+    name : str
+        Folder and file, and the plane of a stack.
+    weight : float
+        How much more often than usual its group is drawn.
+    """
+
+    pixels: NDArray[np.generic]
+    low: float
+    high: float
+    noise: float
+    group: str
+    name: str = ""
+    weight: float = 1.0
+
+    def patch(self, top: int, left: int, size: int) -> Array:
+        """Return a (size, size) patch in prior units."""
+        cut = self.pixels[top : top + size, left : left + size].astype(np.float32)
+        return np.asarray((cut - self.low) * (2.0 / (self.high - self.low)) - 1.0, np.float32)
+
+
+def normalise(pixels: NDArray[np.generic], group: str = "", name: str = "") -> Source | None:
+    """Wrap a grey image as a :class:`Source`; a constant one gives None.
+
+    The 0.5 and 99.8 percentiles become -1 and 1; sparse images whose peaks lie far above the
+    99.8 percentile are scaled down so that nothing exceeds 3.
+    """
+    from skimage.restoration import estimate_sigma
+
+    values = pixels.astype(np.float64)
+    low, high = np.percentile(values, (0.5, 99.8))
+    high = max(high, low + (values.max() - low) / 2.0)
+    if not np.isfinite(high - low) or high <= low:
+        return None
+    unit = 2.0 / (high - low)
+    noise = float(estimate_sigma(values)) * unit  # type: ignore[no-untyped-call]
+    # Grey levels are steps: an 8-bit image stretched from few levels is noisy by rounding.
+    levels = np.unique(pixels[:: max(len(pixels) // 256, 1)])
+    step = float(np.median(np.diff(levels))) * unit if levels.size > 1 else 0.0
+    noise = float(np.hypot(noise, step / 12**0.5))
+    return Source(pixels, float(low), float(high), noise, group, name)
+
+
+@dataclass
+class Collection:
+    """What was read.
+
+    Attributes
+    ----------
+    train, held_out : list of Source
+        Images to learn from, and to judge by.
+    left_out : Counter
+        How many planes were not used, by reason.
+    colour : Counter
+        How many RGB images were averaged to grey, by group.
+    pixel_sizes : set
+        Pixel sizes (um) that the files state; None for a file that states none.
+    """
+
+    train: list[Source] = field(default_factory=list)
+    held_out: list[Source] = field(default_factory=list)
+    left_out: Counter[str] = field(default_factory=Counter)
+    colour: Counter[str] = field(default_factory=Counter)
+    pixel_sizes: set[float | None] = field(default_factory=set)
+
+    @property
+    def pixel_size(self) -> float | None:
+        """Micrometres per pixel, where all images agree to 2 %."""
+        sizes = [s for s in self.pixel_sizes if s is not None]
+        if not sizes or None in self.pixel_sizes or max(sizes) > 1.02 * min(sizes):
+            return None
+        return float(np.median(sizes))
+
+    def patches(self, size: int) -> float:
+        """Return how many patches of ``size`` x ``size`` fit side by side."""
+        return sum(s.pixels.size for s in self.train) / size**2
+
+    def facts(self) -> dict[str, dict[str, float]]:
+        """Return, by group, numbers of images and medians of how they were normalised."""
+        held = Counter(s.group for s in self.held_out)
+        groups: dict[str, list[Source]] = {}
+        for source in self.train:
+            groups.setdefault(source.group, []).append(source)
+        return {
+            name: {
+                "images": len(group),
+                "held_out": held[name],
+                "low": float(np.median([s.low for s in group])),
+                "high": float(np.median([s.high for s in group])),
+                "noise": round(float(np.median([s.noise for s in group])), 4),
+                "weight": group[0].weight,
+            }
+            for name, group in groups.items()
+        }
+
+    def notes(self) -> Iterator[str]:
+        """Yield one line a group: how many images, how normalised, how noisy."""
+        for name, fact in self.facts().items():
+            weight = f", weight {fact['weight']:g}" if fact["weight"] != 1 else ""
+            colour = self.colour[name]
+            rgb = f", {colour} of them RGB and averaged to grey" if colour else ""
+            yield (
+                f"{name}: {fact['images']} images to learn from and {fact['held_out']} held out"
+                f"{rgb}; grey levels {fact['low']:g} to {fact['high']:g} (0.5 and 99.8 % of a "
+                f"typical image) become -1 to 1, own noise {fact['noise']:.3f}: used above that "
+                f"noise level{weight}"
+            )
+        for reason, count in self.left_out.items():
+            yield f"{count} left out: {reason}"
+        if self.train and not self.held_out:
+            yield "none held out (five files or ten planes are needed): nothing to judge by"
+
+
+def load_images(images: Sequence[str | Path | ArrayLike], smallest: int = SMALLEST) -> list[Source]:
+    """Read grey images from files, folders (searched through) and arrays.
+
+    Parameters
+    ----------
+    images : sequence of path or array
+        PNG, TIFF or npy files, folders of them, arrays. A folder's name is its images' group;
+        stacks are taken apart into planes; RGB is averaged to grey.
+    smallest : int
+        Images with a side below this many pixels are left out.
+
+    Returns
+    -------
+    list of Source
+        At least one.
+
+    Raises
+    ------
+    InputError
+        If a path does not exist or cannot be read, pixels are not finite, or no usable image is
+        found.
+    """
+    return collect(images, smallest=smallest, held_out=0.0).train
+
+
+def collect(
+    images: Sequence[str | Path | ArrayLike],
+    *,
+    smallest: int = SMALLEST,
+    held_out: float = 0.1,
+    weights: Mapping[str, float] | None = None,
+) -> Collection:
+    """Read images as :func:`load_images` does, weigh their groups and hold some out.
+
+    Parameters
+    ----------
+    images : sequence of path or array
+        As for :func:`load_images`.
+    smallest : int
+        Least side in pixels.
+    held_out : float
+        Share of each group's files that is held out, 0 to 0.5. A group of five files or more
+        gives one at least; if all came in one file, the end of its stack is held out.
+    weights : mapping of str to float or None
+        By name of a folder (anywhere between the one given and the image): how much more often
+        than usual its images are drawn.
+
+    Raises
+    ------
+    InputError
+        As :func:`load_images`; or if a weight is not positive or names no folder.
+    """
+    weights = {str(Path(key).name): _weight(key, value) for key, value in (weights or {}).items()}
+    found = Collection()
+    items: list[list[Source]] = []
+    seen: set[str] = set()
+    for name, folders, image in _items(images):
+        seen.update(folders)
+        planes = list(_planes(name, folders[-1], image, smallest, found))
+        # The deepest folder that has a weight decides.
+        weight = next((weights[f] for f in reversed(folders) if f in weights), 1.0)
+        if planes:
+            items.append([replace(plane, weight=weight) for plane in planes])
+            size = image.pixel_size_yx
+            found.pixel_sizes.add(None if size is None else float(np.sqrt(size[0] * size[1])))
+    unknown = sorted(set(weights) - seen)
+    if unknown:
+        raise InputError(
+            f"A weight names the folder {unknown[0]!r}, in which no image was found; "
+            f"there are {', '.join(sorted(seen)) or 'none'}."
+        )
+    if not items:
+        reasons = "".join(f" ({n} {reason})" for reason, n in found.left_out.items())
+        names = ", ".join(str(i) if isinstance(i, (str, Path)) else "an array" for i in images)
+        raise InputError(f"No usable training image in {names}{reasons}: {NEEDED}.")
+    _split(items, held_out, found)
+    return found
+
+
+def _weight(key: str, value: float) -> float:
+    if not (np.isfinite(value) and value > 0):
+        raise InputError(f"The weight {value} of {key!r} is not allowed: give a number above zero.")
+    return float(value)
+
+
+def _items(
+    images: Sequence[str | Path | ArrayLike],
+) -> Iterator[tuple[str, tuple[str, ...], Image]]:
+    """Yield name, folders (outermost first) and image of each file or array."""
+    for index, given in enumerate(images):
+        if not isinstance(given, (str, Path)):
+            name = f"array {index + 1}"
+            yield f"arrays/{name}", ("arrays",), Image.from_array(given, name=name)
+            continue
+        path = Path(given).expanduser()
+        if path.is_dir():
+            root = path.resolve().name
+            files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
+            for file in files:
+                folders = (root, *file.relative_to(path).parent.parts)
+                yield f"{folders[-1]}/{file.name}", folders, read_image(file)
+        elif path.is_file():
+            folder = path.resolve().parent.name
+            yield f"{folder}/{path.name}", (folder,), read_image(path)
+        else:
+            raise InputError(f"Training image {str(path)!r} does not exist: give files or folders.")
+
+
+def _planes(
+    name: str, group: str, image: Image, smallest: int, found: Collection
+) -> Iterator[Source]:
+    axes, data = image.axes, image.data
+    if image.is_rgb:
+        data = np.moveaxis(data, axes.index("S"), 0)[:3].mean(axis=0, dtype=np.float32)
+        axes = axes.replace("S", "")
+        found.colour[group] += 1
+    stack = np.moveaxis(data, [axes.index("Y"), axes.index("X")], [-2, -1])
+    stack = stack.reshape(-1, *stack.shape[-2:])
+    bad = int((~np.isfinite(stack)).sum()) if stack.dtype.kind == "f" else 0
+    if bad:
+        raise InputError(
+            f"Training image {name!r} holds {bad} pixels that are not finite (NaN or infinite): "
+            "mend them or leave the image out."
+        )
+    for index, plane in enumerate(stack):
+        if min(plane.shape) < smallest:
+            found.left_out[f"smaller than {smallest} x {smallest} pixels"] += 1
+            continue
+        label = name if len(stack) == 1 else f"{name} plane {index}"
+        source = normalise(np.ascontiguousarray(plane), group, label)
+        if source is None:
+            found.left_out["constant"] += 1
+        else:
+            yield source
+
+
+def _split(items: list[list[Source]], share: float, found: Collection) -> None:
+    """Hold out whole files: planes of one stack resemble each other."""
+    if share > 0 and len(items) == 1 and len(items[0]) >= 10:
+        cut = len(items[0]) - max(round(share * len(items[0])), 1)
+        found.train, found.held_out = items[0][:cut], items[0][cut:]
+        return
+    groups: dict[str, list[list[Source]]] = {}
+    for item in items:
+        groups.setdefault(item[0].group, []).append(item)
+    for group in groups.values():
+        ranked = sorted(group, key=lambda item: hash_share(item[0].name))
+        count = sum(hash_share(item[0].name) < share for item in group) if share > 0 else 0
+        # Few files: chance may have picked none, or too many.
+        count = min(max(count, 1), len(group) // 2) if share > 0 and len(group) >= 5 else 0
+        found.held_out += [plane for item in ranked[:count] for plane in item]
+        found.train += [plane for item in ranked[count:] for plane in item]
+    found.train.sort(key=lambda source: source.name)
+
+
+def hash_share(name: str) -> float:
+    """Return a number in [0, 1) that follows from a name alone; a stack's planes share it."""
+    digest = hashlib.sha256(name.partition(" plane ")[0].encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2.0**64
+
+
+def describe(collection: Collection) -> dict[str, Any]:
+    """Return what a prior's config.json says about its images."""
+    return {
+        "real_images": len(collection.train),
+        "held_out_images": len(collection.held_out),
+        "groups": collection.facts(),
+    }
