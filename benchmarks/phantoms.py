@@ -33,7 +33,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 from scipy.stats import kurtosis, wasserstein_distance
 
-from napari_dps.training.data import Source, load_images, normalise
+from napari_dps.training.images import Source, load_images, normalise
 from napari_dps.training.phantoms import STRUCTURES, phantom
 
 Array = NDArray[np.float64]

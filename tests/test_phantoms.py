@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from napari_dps.errors import InputError
-from napari_dps.training.data import normalise
+from napari_dps.training.images import normalise
 from napari_dps.training.phantoms import STRUCTURES, filaments, phantom
 from napari_dps.training.phantoms._draw import STEP, bodies, chains, splat
 
