@@ -98,7 +98,12 @@ def image(seed: int, side: int = 96) -> Source:
     return source
 
 
-def test_scores_and_table() -> None:
+@pytest.fixture
+def without_bm3d(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judge, "find_spec", lambda name: None)
+
+
+def test_scores_and_table(without_bm3d: None) -> None:
     prior, held = Halving(), [image(k) for k in range(3)]
     truths = judge.crops(held, 2, side=64)
     assert [t.shape for t in truths] == [(64, 64)] * 2
@@ -113,8 +118,16 @@ def test_scores_and_table() -> None:
     assert found["psnr"][found["classical"]]["0.5"] > found["psnr"]["input"]["0.5"] + 3
 
 
-def test_without_bm3d_another_stands_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judge, "find_spec", lambda name: None)
+def test_bm3d_is_told_the_noise() -> None:
+    pytest.importorskip("bm3d")
+    name, method = judge.classical_denoiser()
+    truth = image(0).patch(0, 0, 32).astype(float)
+    noisy = judge.add_noise(truth, 0.25, 0)
+    assert name == "BM3D"
+    assert judge.psnr(method(noisy, 0.25), truth) > judge.psnr(noisy, truth) + 2
+
+
+def test_without_bm3d_another_stands_in(without_bm3d: None) -> None:
     name, method = judge.classical_denoiser()
     assert name == "non-local means"
     truth = image(0).patch(0, 0, 64).astype(float)
@@ -196,7 +209,9 @@ def test_looks_keep_to_their_budget() -> None:
     assert looker.due()
 
 
-def test_a_run_ends_with_a_model_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_ends_with_a_model_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_bm3d: None
+) -> None:
     monkeypatch.setattr("napari_dps.training.card.SHEET", 2)
     for k in range(6):
         np.save(tmp_path / f"{k}.npy", image(k, 64).pixels)
