@@ -26,6 +26,14 @@ def fine_power(image: NDArray[np.float64]) -> float:
 
 
 @pytest.mark.parametrize("name", [*STRUCTURES, None])
+def test_small_phantoms(name: str | None) -> None:
+    for seed in range(20):
+        image = phantom(np.random.default_rng(seed), 16, name)
+        assert image.shape == (16, 16)
+        assert np.isfinite(image).all()
+
+
+@pytest.mark.parametrize("name", [*STRUCTURES, None])
 def test_phantoms_by_name(name: str | None) -> None:
     first = phantom(np.random.default_rng(1), 48, name)
     np.testing.assert_array_equal(first, phantom(np.random.default_rng(1), 48, name))

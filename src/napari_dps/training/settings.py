@@ -187,6 +187,22 @@ def settings_from(values: Mapping[str, Any], base: Settings | None = None) -> Se
     return replace(base or Settings(), **values)
 
 
+def check_preset(preset: str) -> None:
+    """Refuse the name of a preset that there is not.
+
+    Raises
+    ------
+    InputError
+        With the nearest name.
+    """
+    if preset not in ("auto", *PRESETS):
+        close = difflib.get_close_matches(preset, PRESETS, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise InputError(
+            f"The preset {preset!r} is unknown; {hint}there are auto, {', '.join(PRESETS)}"
+        )
+
+
 def choose(
     preset: str,
     *,
@@ -218,12 +234,7 @@ def choose(
     InputError
         If the preset or a setting is unknown, or a value not allowed.
     """
-    if preset not in ("auto", *PRESETS):
-        close = difflib.get_close_matches(preset, PRESETS, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise InputError(
-            f"The preset {preset!r} is unknown; {hint}there are auto, {', '.join(PRESETS)}"
-        )
+    check_preset(preset)
     asked = settings_from(given)
     # Every core of a CPU wants a piece of each batch.
     values: dict[str, Any] = {"batch": min(max(8, 4 * (asked.threads or cores)), 64)}

@@ -19,7 +19,7 @@ from ..priors.fluorescence import FOLDER as SHIPPED
 from .data import Mixture, Patches, statistics
 from .images import Collection, collect, describe
 from .loop import Loop, Say, Show
-from .settings import Settings, choose, settings_from
+from .settings import Settings, check_preset, choose, settings_from
 from .trainer import CHECKPOINT, Trainer, read_checkpoint
 
 
@@ -84,7 +84,10 @@ def train(
     rank = int(os.environ.get("RANK", "0"))  # of several processes the first one speaks
     say: Say = on_note if on_note is not None and rank == 0 else lambda text: None
     given = settings if isinstance(settings, Settings) else _given(settings, minutes, steps)
+    check_preset(preset)
     origin = None if start is None else prior_folder(start)
+    if origin is not None:
+        prior_info(origin)  # a mistake is told before images are read
     state = _state_of(out, resume)
     if state is not None and preset != "auto":
         raise InputError("A resumed run keeps its preset; leave the preset out.")

@@ -17,8 +17,8 @@ STEP = 0.5
 
 
 def log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
-    """Draw a number whose logarithm is uniform."""
-    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    """Draw a number whose logarithm is uniform; ``low`` where a small image leaves no range."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(max(low, high)))))
 
 
 def sigmoid(x: Array) -> Array:
