@@ -107,6 +107,8 @@ MISTAKES = {
     "train widths": ("train a.tif -o run --channels 30,60", r"multiples of 8"),
     "train synthetic": ("train a.tif -o run --synthetic", r"leave one of both out"),
     "train from": ("train --synthetic -o run --from none", r"'none' does not exist"),
+    "fraction of a side": ("sample --shape 16.5 16 -o o.tif", r"\"16\.5\" is no whole number"),
+    "train onto a file": ("train --synthetic -o b.tif --steps 1", r"'b\.tif' is a file"),
     "train credits": ("train a.tif -o run --credits no.md", r"--credits no\.md cannot be read"),
     "doctor": ("doctor --jsn", r"did you mean --json"),
     "fraction": ("reconstruct a.tif -o o.tif --samples 1.5", r"\"1\.5\" is no whole number"),

@@ -131,6 +131,14 @@ def whole_number(kind: Any, tokens: Sequence[Token]) -> int | str:
         raise ValueError(f'"{text}" is no whole number') from None
 
 
+def whole_numbers(kind: Any, tokens: Sequence[Token]) -> tuple[int | str, ...]:
+    """Read whole numbers; see :func:`whole_number`."""
+    return tuple(whole_number(int, [token]) for token in tokens)
+
+
+_CONVERTERS: dict[Any, Callable[..., Any]] = {int: whole_number, tuple[int, int]: whole_numbers}
+
+
 def component_parameters(chosen: Chosen) -> list[inspect.Parameter]:
     """Return the options of the chosen components: ``--forward KIND``, ``--forward.sigma``, ..."""
     parameters = []
@@ -209,7 +217,7 @@ def option(
     long = "--" + (name.replace(_JOIN, ".") if dotted else name).replace("_", "-")
     names = (long, short) if short else (long,)
     shown = _default_text(default) if default not in (None, False) else False
-    converter = whole_number if annotation is int else None
+    converter = _CONVERTERS.get(annotation)
     if default is None and not required:
         annotation = annotation | None
     return inspect.Parameter(

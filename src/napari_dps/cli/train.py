@@ -90,7 +90,8 @@ def train(*images: str, **given: Any) -> int:
     from napari_dps.training.loop import FINISH
     from napari_dps.training.train import train as train_prior
 
-    (out / FINISH).unlink(missing_ok=True)
+    if out.is_dir():
+        (out / FINISH).unlink(missing_ok=True)
     first = os.environ.get("RANK", "0") == "0"  # of several processes one speaks
     quiet = bool(given.get("quiet")) or not first
     try:

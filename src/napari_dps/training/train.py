@@ -81,6 +81,8 @@ def train(
         If ``start`` is no prior folder.
     """
     out = Path(out)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{str(out)!r} is a file; name a folder for the run.")
     rank = int(os.environ.get("RANK", "0"))  # of several processes the first one speaks
     say: Say = on_note if on_note is not None and rank == 0 else lambda text: None
     given = settings if isinstance(settings, Settings) else _given(settings, minutes, steps)
