@@ -53,6 +53,10 @@ def test_presets_yield_to_what_is_given() -> None:
     assert many.batch == 64
 
 
+def test_a_short_run_warms_up_shortly() -> None:
+    assert choose("small", **{**MACHINE, "given": {"steps": 50}})[0].warmup == 5
+
+
 def test_fine_tuning_is_gentle() -> None:
     fresh, _ = choose("standard", **MACHINE)
     tuned, told = choose("auto", **{**MACHINE, "tuning": True})

@@ -191,6 +191,8 @@ class Whole:
     def close(self) -> None:
         """Let the other processes go."""
         if self.accelerator is not None:
+            # A process that leaves while another still talks to it can leave that one hanging.
+            self.accelerator.wait_for_everyone()
             self.accelerator.end_training()
 
 

@@ -99,6 +99,8 @@ class Collection:
         How many RGB images were averaged to grey, by group.
     pixel_sizes : set
         Pixel sizes (um) that the files state; None for a file that states none.
+    share : float
+        Share of the files that was to be held out.
     """
 
     train: list[Source] = field(default_factory=list)
@@ -106,6 +108,7 @@ class Collection:
     left_out: Counter[str] = field(default_factory=Counter)
     colour: Counter[str] = field(default_factory=Counter)
     pixel_sizes: set[float | None] = field(default_factory=set)
+    share: float = 0.0
 
     @property
     def pixel_size(self) -> float | None:
@@ -151,7 +154,7 @@ class Collection:
             )
         for reason, count in self.left_out.items():
             yield f"{count} left out: {reason}"
-        if self.train and not self.held_out:
+        if self.train and not self.held_out and self.share > 0:
             yield "none held out (five files or ten planes are needed): nothing to judge by"
 
 
@@ -208,7 +211,7 @@ def collect(
         As :func:`load_images`; or if a weight is not positive or names no folder.
     """
     weights = {str(Path(key).name): _weight(key, value) for key, value in (weights or {}).items()}
-    found = Collection()
+    found = Collection(share=held_out)
     items: list[list[Source]] = []
     seen: set[str] = set()
     for name, folders, image in _items(images):

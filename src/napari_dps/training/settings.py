@@ -251,6 +251,9 @@ def choose(
         channels, rate, size = PRESETS[name]
         values.update(channels=channels, rate=rate)
         reason = f"preset {name} ({size}): {why}"
+    if asked.steps is not None:
+        usual = values.get("warmup", asked.warmup)
+        values["warmup"] = min(usual, max(asked.steps // 10, 1))
     chosen = settings_from({**values, **given})
     if "rate" not in given:
         # Rates are for batches of 8; more patches a step make the gradient less noisy, and the
