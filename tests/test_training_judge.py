@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -185,6 +186,12 @@ def test_figures_are_written(tmp_path: Path) -> None:
     for name, lines in (("full", log), ("empty", [])):
         figures.curves(lines, tmp_path / f"{name}.png")
         assert (tmp_path / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+    from skimage.io import imread
+
+    ramp = np.broadcast_to(np.linspace(-1, 1, 16, dtype=np.float32), (10, 16, 16))
+    figures.sheet(ramp, tmp_path / "sheet.png", "ramps")
+    shown = imread(tmp_path / "sheet.png")[..., 0]
+    assert 0.2 < (shown < 255).mean() < 0.9  # ten of sixteen places hold a picture
     (tmp_path / "log.jsonl").write_text(json.dumps(log[0]) + '\n{"step": 2')
     assert figures.read_log(tmp_path / "log.jsonl") == log[:1]
 
@@ -213,8 +220,17 @@ def test_looks_keep_to_their_budget() -> None:
     assert looker.due()
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other over tiny images make a busy machine crawl."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def test_a_run_ends_with_a_model_card(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_bm3d: None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_bm3d: None, one_thread: None
 ) -> None:
     monkeypatch.setattr("napari_dps.training.card.SHEET", 2)
     for k in range(6):

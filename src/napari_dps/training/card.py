@@ -141,7 +141,7 @@ def _memory(found: dict[str, Any] | None) -> list[str]:
         lines += [
             f"Held-out patches, which cannot have been learnt: {rest[len(rest) // 2]:.2f} and "
             f"{rest[-1]:.2f}. {found['nearer']} of {len(own)} samples are nearer to a training "
-            "patch than every held-out patch is."
+            "patch than nine tenths of the held-out patches are; chance gives a tenth of them."
         ]
     else:
         lines += ["No image was held out to compare with."]

@@ -93,7 +93,7 @@ def sheet(images: NDArray[np.float32], path: Path, title: str = "") -> None:
     figure = _figure(1.5 * columns, 1.5 * rows + (0.3 if title else 0.0))
     if title:
         figure.suptitle(title, fontsize=9)
-    grid = figure.subplots(rows, columns, squeeze=False).flat
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axes in grid:
         axes.set_axis_off()
     for axes, image in zip(grid, images, strict=False):
