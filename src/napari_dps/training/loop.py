@@ -164,6 +164,9 @@ class Loop:
         export(trainer.out, folder)
         if trainer.settings.judged:
             self.say("judging the prior on held-out images")
+            if self.looker.truths:
+                self._write(self.looker.look(sheet=False))  # where the curve ends
+                torch.set_num_threads(self.threads)
             self._judge(folder)
             export(trainer.out, folder)
         return folder
