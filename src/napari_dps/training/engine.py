@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import os
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -127,8 +128,6 @@ class Whole:
         Where.
     dtype : torch.dtype
         Precision of the convolutions; the parameters stay float32.
-    compiled : bool
-        Compile the network first.
     accelerator : accelerate.Accelerator or None
         Of a run with several processes.
     """
@@ -138,15 +137,13 @@ class Whole:
         network: DenoiserNetwork,
         device: torch.device,
         dtype: torch.dtype,
-        compiled: bool = False,
         accelerator: Any = None,
     ) -> None:
         self.network, self.device, self.dtype = network, device, dtype
         self.accelerator = accelerator
         self.main = accelerator is None or bool(accelerator.is_main_process)
         self.processes = 1 if accelerator is None else int(accelerator.num_processes)
-        call: Any = network if accelerator is None else accelerator.prepare(network)
-        self.call = torch.compile(call, dynamic=False) if compiled else call
+        self.call: Any = network if accelerator is None else accelerator.prepare(network)
         # float16 needs its gradients scaled; in the others the scaler only guards the steps.
         begin = 2.0**14 if dtype == torch.float16 else 1.0
         guarded = device.type in ("cuda", "cpu")  # Apple's GPU has no scaler
@@ -169,6 +166,46 @@ class Whole:
             self.scaler.step(optimiser)
         self.scaler.update()
         return norm
+
+    def compile(self, shapes: Sequence[tuple[int, ...]]) -> str | None:
+        """Compile the network if its gradients then are what they were; return why not.
+
+        Compilers of some versions of torch lose gradients on the way, without a word, so they are
+        compared for every parameter that matters, on noise of the run's own shapes.
+        """
+        plain = self.call
+        compiled = torch.compile(plain, dynamic=False)
+        why_not = self._difference(plain, compiled, shapes)
+        self.call = compiled if why_not is None else plain
+        return why_not
+
+    def _difference(
+        self, plain: Any, compiled: Any, shapes: Sequence[tuple[int, ...]]
+    ) -> str | None:
+        generator = torch.Generator().manual_seed(0)
+        for shape in shapes:
+            x = torch.randn(shape, generator=generator).to(self.device)
+            sigma = torch.logspace(-1, 1, len(x), device=self.device)
+            expected = self._gradients(plain, x, sigma)
+            try:
+                found = self._gradients(compiled, x, sigma)
+            except RuntimeError as error:  # no compiler, or one that gave up
+                return f"the compiler failed: {' '.join(str(error).split())[:120]}"
+            total = torch.stack([g.norm() for g in expected]).norm()
+            wrong = sum(
+                bool(a.norm() > 1e-3 * total and (a - b).norm() > 0.2 * a.norm())
+                for a, b in zip(expected, found, strict=True)
+            )
+            if self.agree(float(wrong)):
+                return f"compiled, {wrong} of its {len(expected)} gradients come out wrong"
+        return None
+
+    def _gradients(self, call: Any, x: Tensor, sigma: Tensor) -> list[Tensor]:
+        self.call = call
+        self(x, sigma, x.flip(0))
+        grads = [p.grad for p in self.network.parameters() if p.grad is not None]
+        self.network.zero_grad(set_to_none=True)
+        return grads
 
     def agree(self, value: float) -> float:
         """Return the value of the first process, in all of them."""
@@ -238,15 +275,34 @@ def make_engine(network: DenoiserNetwork, settings: Settings) -> tuple[Engine, s
             raise InputError("compile = 'on' needs a GPU: the CPU's threads run uncompiled.")
         return Pieces(network, threads, settings.piece, dtype), text
     dtype, reason = _gpu_dtype(device, settings.precision)
-    compiled = settings.compile == "on" or (
-        settings.compile == "auto" and device.type == "cuda" and _long(settings)
-    )
-    words = "compiled" if compiled else "not compiled"
-    if settings.compile == "auto" and not compiled:
-        words += " (pays on CUDA and in runs of 10 minutes or 2000 steps)"
-    engine = Whole(network, device, dtype, compiled, accelerator)
+    engine = Whole(network, device, dtype, accelerator)
+    words = _compiled(engine, settings)
     shared = f", {engine.processes} processes" if engine.processes > 1 else ""
     return engine, f"device {device}{shared} ({why}): {reason}, {words}"
+
+
+def _compiled(engine: Whole, settings: Settings) -> str:
+    """Compile where it was asked for or pays; say what was done.
+
+    Raises
+    ------
+    InputError
+        If it was asked for and cannot be done.
+    """
+    if settings.compile == "off":
+        return "not compiled as asked"
+    asked = settings.compile == "on"
+    if not asked and not (engine.device.type == "cuda" and _long(settings)):
+        return "not compiled (pays on CUDA and in runs of 10 minutes or 2000 steps)"
+    batch, size = settings.batch, settings.size
+    why_not = engine.compile([(batch, 1, size, size), (max(batch // 4, 1), 1, 2 * size, 2 * size)])
+    if why_not is None:
+        return "compiled"
+    if asked:
+        raise InputError(
+            f"compile = 'on' is not possible with this torch ({why_not}): leave it out."
+        )
+    return f"not compiled ({why_not})"
 
 
 def _long(settings: Settings) -> bool:
