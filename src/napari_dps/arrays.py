@@ -152,6 +152,102 @@ class ArrayRef:
         return {"type": "string", "format": "path", "title": "path or array"}
 
 
+class NumberOrArray(ArrayRef):
+    """One number for all pixels, or an array of one number per pixel (a file, a layer, values).
+
+    Parameters
+    ----------
+    source : float, str, Path or array
+        A number (or its text), or where the values come from.
+    """
+
+    def __init__(self, source: float | str | Path | np.ndarray) -> None:
+        self.number: float | None = None
+        if isinstance(source, (bool, np.bool_)):
+            raise ValueError(f"{source} is no number; give a number, a path or an array")
+        if isinstance(source, str):
+            try:
+                source = float(source)
+            except ValueError:
+                pass
+        if isinstance(source, (int, float, np.integer, np.floating)) or (
+            isinstance(source, np.ndarray) and source.ndim == 0
+        ):
+            self.number = float(source)
+            if not np.isfinite(self.number):
+                raise ValueError(f"{self.number} is no finite number; give one, or an array")
+            source = np.array(self.number)
+        super().__init__(source)
+
+    @classmethod
+    def parse(cls, value: Any) -> NumberOrArray:
+        """Take a number, a path, an array or nested lists of numbers."""
+        if isinstance(value, NumberOrArray):
+            return value
+        if isinstance(value, (bool, int, float, np.number, np.bool_)):
+            return cls(value)  # type: ignore[arg-type]
+        if isinstance(value, str) and value.strip():
+            return cls(value)
+        if isinstance(value, np.ndarray) and value.ndim == 0 and value.dtype.kind in NUMBERS:
+            return cls(value)
+        given = ArrayRef.parse(value)
+        return cls(given.path if given.path is not None else given.load())
+
+    def on(self, shape: tuple[int, ...], what: str, *, minimum: float | None = None) -> np.ndarray:
+        """Return the values as float64, a scalar array or one of the given shape.
+
+        Raises
+        ------
+        InputError
+            If the shape differs, or a value is not finite or below ``minimum``.
+        """
+        values = np.asarray(self.load(), dtype=np.float64)
+        if values.ndim and values.shape != tuple(shape):
+            raise InputError(
+                f"the {what} has shape {values.shape}, but the measurement has {tuple(shape)}: "
+                f"give a number, or a {what} of that shape"
+            )
+        if not np.isfinite(values).all():
+            raise InputError(f"the {what} has NaN or infinite values; replace them before use")
+        if minimum is not None and (values < minimum).any():
+            raise InputError(
+                f"the {what} goes down to {values.min():g}; it must be at least {minimum:g} "
+                "everywhere"
+            )
+        return values
+
+    def write_beside(self, folder: Path) -> ArrayRef:
+        """Return a reference to a file in ``folder``; a number stays what it is."""
+        return self if self.number is not None else self.parse(str(super().write_beside(folder)))
+
+    def resolved_in(self, folder: Path) -> ArrayRef:
+        """Return the reference with a relative path taken from ``folder``."""
+        found = super().resolved_in(folder)
+        return found if isinstance(found, NumberOrArray) else self.parse(str(found))
+
+    def plain(self) -> float | str:
+        """Return what JSON holds: the number, or the path."""
+        return self.number if self.number is not None else super().__str__()
+
+    def __str__(self) -> str:
+        return str(self.plain())
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            cls.parse,
+            serialization=core_schema.plain_serializer_function_ser_schema(cls.plain),
+        )
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"anyOf": [{"type": "number"}, {"type": "string", "format": "path"}]}
+
+
 ArrayField = Annotated[ArrayRef, "path or array"]
 
 

@@ -14,8 +14,9 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from napari_dps.arrays import ArrayRef, NumberOrArray, load_mask
 from napari_dps.errors import RecipeError
 from napari_dps.fields import describe_field
 from napari_dps.grid import Grid
@@ -198,14 +199,64 @@ def _owner(model: type[BaseModel] | None, names: list[str]) -> type[BaseModel] |
 
 
 class ForwardModel(Component):
-    """Base of forward models: how the object becomes the expected measurement."""
+    """Base of forward models: how the object becomes the expected measurement.
+
+    ``bind(grid)`` is the optics alone. Light that does not come from the object, and uneven
+    illumination, are common to all models and are added by the run.
+    """
 
     group: ClassVar[str] = "forward"
     positive_scale: ClassVar[bool] = True
 
+    background: NumberOrArray = Field(
+        NumberOrArray(0.0), json_schema_extra={"unit": "ADU"}, validate_default=False
+    )
+    """Light that reaches the detector without coming from the object, above the camera's offset:
+    a number, or an image of the measurement's shape."""
+    flat_field: ArrayRef | None = None
+    """Relative sensitivity or illumination of every pixel, about 1: an image of the measurement's
+    shape."""
+
+    def dimensions(self, axes: str, shape: tuple[int, ...]) -> int:
+        """Return 3 where the model takes the Z, Y and X of such an image as one volume, else 2.
+
+        Parameters
+        ----------
+        axes : str
+            One letter per axis of the image.
+        shape : tuple of int
+            Its shape.
+        """
+        return 2
+
+    def object_channels(self) -> int:
+        """Return 2 where the object is complex (real and imaginary part), else 1."""
+        return 1
+
     def measurement_shape(self, object_shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape of the measurement of an object of the given shape (pixels)."""
         return tuple(object_shape)
+
+    def object_pixel_size(self, grid: Grid) -> tuple[float, ...] | None:
+        """Return the pitch of the object's grid in micrometres; None where it is not known."""
+        return grid.pixel_size
+
+    def measured_pixels(self, frames: Any) -> Any:
+        """Return what this model says of measured pixels: True where measured, None for all.
+
+        Parameters
+        ----------
+        frames : ndarray, shape (F, *grid)
+            The measurement in its own units; NaN where the file has none.
+        """
+        mask = getattr(self, "mask", None)
+        if mask is None or callable(mask):
+            return None
+        return load_mask(mask, frames.shape[1:], "mask")
+
+    def warnings(self, grid: Grid) -> list[str]:
+        """Return what a user should know of this model on this grid; may raise as ``bind``."""
+        return []
 
     def object_to_input(self, values: Any, gain: float, offset: float) -> Any:
         """Turn an object in photoelectrons into the units of the input image."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo as PydanticField
 
-from napari_dps.arrays import ArrayRef
+from napari_dps.arrays import ArrayRef, NumberOrArray
 
 _PLAIN: tuple[type, ...] = (bool, int, float, str)
 
@@ -44,6 +44,8 @@ class FieldInfo:
         Whether None is allowed.
     auto : bool
         Whether ``"auto"`` is allowed beside a value of ``annotation``.
+    number : bool
+        Whether an ``"array"`` may be one number.
     """
 
     name: str
@@ -59,6 +61,7 @@ class FieldInfo:
     description: str = ""
     optional: bool = False
     auto: bool = False
+    number: bool = False
 
     @property
     def type_name(self) -> str:
@@ -66,7 +69,7 @@ class FieldInfo:
         if self.annotation == "choice":
             name = " or ".join(str(choice) for choice in self.choices)
         elif self.annotation == "array":
-            name = "path"
+            name = "number or path" if self.number else "path"
         elif isinstance(self.annotation, type):
             name = self.annotation.__name__
         else:
@@ -88,6 +91,8 @@ class FieldInfo:
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-able description, as the catalogue prints it."""
         default = self.default
+        if isinstance(default, NumberOrArray):
+            default = default.plain()
         if not (default is None or isinstance(default, (bool, int, float, str, list, dict))):
             default = list(default) if isinstance(default, tuple) else str(default)
         return {
@@ -180,6 +185,7 @@ def describe_field(name: str, field: PydanticField) -> FieldInfo:
         annotation = float
     elif not choices and kinds and all(_is_pathlike(kind) for kind in kinds):
         annotation = str
+    number = any(isinstance(kind, type) and issubclass(kind, NumberOrArray) for kind in kinds)
     required = field.is_required()
     default = None if required else field.get_default(call_default_factory=True)
     return FieldInfo(
@@ -192,6 +198,7 @@ def describe_field(name: str, field: PydanticField) -> FieldInfo:
         description=" ".join((field.description or "").split()),
         optional=optional,
         auto=auto,
+        number=number,
         **_bounds(metadata),
     )
 
@@ -201,13 +208,13 @@ def _is_pathlike(kind: Any) -> bool:
 
 
 def describe_fields(cls: type[BaseModel]) -> list[FieldInfo]:
-    """Describe the parameters of a component, ``kind`` left out, in their order.
+    """Describe the parameters of a component, its own first and ``kind`` left out.
 
     Parameters
     ----------
     cls : type of Component
         A forward model, noise, prior source or sampler.
     """
-    return [
-        describe_field(name, field) for name, field in cls.model_fields.items() if name != "kind"
-    ]
+    shared = {name for base in cls.__mro__[1:] for name in getattr(base, "model_fields", ())}
+    names = sorted(cls.model_fields, key=lambda name: name in shared)
+    return [describe_field(name, cls.model_fields[name]) for name in names if name != "kind"]

@@ -123,21 +123,9 @@ def _valid(
             given = given.transpose([axes.index(letter) for letter in image.axes])
         valid &= given.reshape(-1, *shape)
         declared = True
-    mask = getattr(recipe.forward, "mask", None)
-    if recipe.forward.kind == "inpaint" and mask is None:
-        finite = np.isfinite(frames) if frames.dtype.kind == "f" else np.ones(frames.shape, bool)
-        if finite.all():
-            raise InputError(
-                "inpaint was chosen without a mask, and no pixel is NaN; give a mask that is "
-                "nonzero where pixels were measured"
-            )
-        valid &= finite
-        declared = True
-    elif recipe.forward.kind == "random-inpaint":
-        valid &= recipe.forward.mask(shape)  # type: ignore[attr-defined]
-        declared = True
-    elif mask is not None and not callable(mask):
-        valid &= load_mask(mask, shape, "mask")
+    measured = recipe.forward.measured_pixels(frames)
+    if measured is not None:
+        valid &= measured
         declared = True
     if frames.dtype.kind == "f":
         bad = int((~np.isfinite(frames) & valid).sum())

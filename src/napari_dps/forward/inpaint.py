@@ -1,6 +1,8 @@
 """Inpainting: a known mask of measured pixels."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
 
 from napari_dps.arrays import ArrayRef, load_mask
 from napari_dps.components import ForwardModel
@@ -19,6 +21,24 @@ class Inpaint(ForwardModel):
 
     mask: ArrayRef | None = None
     """Mask of the image's shape, nonzero where measured; left out: NaN pixels are missing."""
+
+    def measured_pixels(self, frames: Any) -> Any:
+        """Return True where measured: the mask's pixels or, without one, those that are not NaN.
+
+        Raises
+        ------
+        InputError
+            If there is no mask and no pixel is NaN.
+        """
+        if self.mask is not None:
+            return super().measured_pixels(frames)
+        finite = np.isfinite(frames) if frames.dtype.kind == "f" else np.ones(frames.shape, bool)
+        if finite.all():
+            raise InputError(
+                "inpaint was chosen without a mask, and no pixel is NaN; give a mask that is "
+                "nonzero where pixels were measured"
+            )
+        return finite
 
     def bind(self, grid: Grid) -> "Operator":
         """Build the operator."""

@@ -22,7 +22,7 @@ class PSF(ForwardModel):
 
     psf: ArrayRef | None = None
     """The PSF: a 2D TIFF or array at the image's pixel pitch."""
-    background: Literal["border", "none"] = "border"
+    psf_background: Literal["border", "none"] = "border"
     """Subtract the median of the PSF's border, or nothing."""
     boundary: Literal["extend", "periodic"] = "extend"
     """Whether the object continues beyond the field (extend) or repeats itself (periodic)."""
@@ -55,13 +55,13 @@ class PSF(ForwardModel):
             )
         if raw.sum() <= 0:
             raise InputError("the PSF is zero everywhere; give one that holds light")
-        if self.background == "border" and min(raw.shape) >= 5:
+        if self.psf_background == "border" and min(raw.shape) >= 5:
             border = np.concatenate([raw[0], raw[-1], raw[1:-1, 0], raw[1:-1, -1]])
             raw = np.clip(raw - np.median(border), 0, None)
         if raw.sum() <= 0:
             raise InputError(
                 "the PSF is nowhere brighter than its border; give one with a margin around the "
-                "spot, or background 'none' if all of it is light"
+                "spot, or psf_background 'none' if all of it is light"
             )
         return centred(raw, self.crop)
 

@@ -1,6 +1,6 @@
 """Random inpainting: a given fraction of the pixels is lost."""
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -30,6 +30,10 @@ class RandomInpaint(ForwardModel):
         flat = np.zeros(count, dtype=bool)
         flat[np.random.default_rng(self.mask_seed).permutation(count)[:kept]] = True
         return flat.reshape(shape)
+
+    def measured_pixels(self, frames: Any) -> Any:
+        """Return True where measured."""
+        return self.mask(frames.shape[1:])
 
     def bind(self, grid: Grid) -> "Operator":
         """Build the operator."""

@@ -9,14 +9,15 @@ import numpy as np
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
-from napari_dps.arrays import ArrayRef
+from napari_dps.arrays import ArrayRef, NumberOrArray
 from napari_dps.errors import InputError
 from napari_dps.plugin.editors import QuietComboBox, TextEditor
+from napari_dps.plugin.number_box import NumberBox
 
 #: Returns the layers that can serve as an array, by name.
 LayerSource = Callable[[], dict[str, Any]]
 
-NOTHING, FILE, HELD = "nothing", "file", "held"
+NOTHING, FILE, HELD, NUMBER = "nothing", "file", "held", "number"
 
 
 def no_layers() -> dict[str, Any]:
@@ -38,7 +39,7 @@ class SourceBox(QuietComboBox):
 
 
 class ArrayEditor(QWidget):
-    """Nothing, an image or labels layer, or a file.
+    """Nothing, an image or labels layer, or a file; or, in place of nothing, a number.
 
     Parameters
     ----------
@@ -46,15 +47,21 @@ class ArrayEditor(QWidget):
         What the array is, for errors.
     layers : callable
         Returns the layers to choose from, by name.
+    number : bool
+        Whether one number for all pixels may be given, and not nothing.
     """
 
     changed = Signal()
 
     def __init__(
-        self, name: str, layers: LayerSource = no_layers, parent: QWidget | None = None
+        self,
+        name: str,
+        layers: LayerSource = no_layers,
+        number: bool = False,
+        parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
-        self._name, self._layers = name, layers
+        self._name, self._layers, self._number = name, layers, number
         self._held: ArrayRef | None = None
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
@@ -62,16 +69,22 @@ class ArrayEditor(QWidget):
         self.source = SourceBox(self.refill)
         self.file = TextEditor("file")
         self.file.setVisible(False)
+        self.number = NumberBox(float)
+        self.number.setVisible(False)
         column.addWidget(self.source)
         column.addWidget(self.file)
+        column.addWidget(self.number)
         self.refill()
         self.source.currentIndexChanged.connect(self._source_changed)
         self.file.changed.connect(self.changed)
+        self.number.changed.connect(self.changed)
+        self._source_changed()
 
     def refill(self) -> None:
         """List what there is to choose from, keeping the choice."""
         chosen = self.source.currentData()
-        entries: list[tuple[str, Any]] = [("none", (NOTHING, None)), ("file…", (FILE, None))]
+        first = ("number", (NUMBER, None)) if self._number else ("none", (NOTHING, None))
+        entries: list[tuple[str, Any]] = [first, ("file…", (FILE, None))]
         entries += [(f"layer: {name}", ("layer", name)) for name in self._layers()]
         if self._held is not None:
             entries.append((self._held_text(), (HELD, None)))
@@ -94,6 +107,8 @@ class ArrayEditor(QWidget):
             If the layer is gone.
         """
         kind, name = self.source.currentData()
+        if kind == NUMBER:
+            return NumberOrArray(self.number.value())
         if kind == FILE:
             path = self.file.value()
             if path is None:
@@ -112,9 +127,12 @@ class ArrayEditor(QWidget):
     def set_value(self, value: Any) -> None:
         """Show a reference to an array (or a path, or values)."""
         self._held = None if value is None else ArrayRef.parse(value)
+        if isinstance(self._held, NumberOrArray) and self._held.number is not None:
+            self.number.set_value(self._held.number)
+            self._held = None
         self.refill()
         if self._held is None:
-            self._choose((NOTHING, None))
+            self._choose((NUMBER if self._number else NOTHING, None))
         elif self._held.path is not None:
             self.file.set_value(self._held.path)
             self._choose((FILE, None))
@@ -136,4 +154,5 @@ class ArrayEditor(QWidget):
     def _source_changed(self) -> None:
         kind, _ = self.source.currentData()
         self.file.setVisible(kind == FILE)
+        self.number.setVisible(kind == NUMBER)
         self.changed.emit()

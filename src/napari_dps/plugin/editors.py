@@ -186,7 +186,7 @@ class MaybeEditor(QWidget):
         self.changed.emit()
 
 
-def make_editor(info: FieldInfo, array_editor: Callable[[str], QWidget]) -> Any:
+def make_editor(info: FieldInfo, array_editor: Callable[[str, bool], QWidget]) -> Any:
     """Return the editor of a field, showing its default.
 
     Parameters
@@ -194,7 +194,8 @@ def make_editor(info: FieldInfo, array_editor: Callable[[str], QWidget]) -> Any:
     info : FieldInfo
         The field.
     array_editor : callable
-        Makes the editor of a field that holds an array, from the field's name.
+        Makes the editor of a field that holds an array, from the field's name and whether a number
+        may stand for it.
     """
     editor: Any
     if info.annotation in (int, float):
@@ -210,7 +211,7 @@ def make_editor(info: FieldInfo, array_editor: Callable[[str], QWidget]) -> Any:
     elif info.annotation == "choice":
         editor = ChoiceEditor(info.choices)
     elif info.annotation == "array":
-        editor = array_editor(info.name)
+        editor = array_editor(info.name, info.number)
     elif info.annotation is str:
         named = info.name in ("path", "file", "spectrum")
         editor = TextEditor("folder" if info.unit == "folder" else "file" if named else "")

@@ -86,7 +86,10 @@ class ComponentForm(QWidget):
         form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.DontWrapRows)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         for info in describe_fields(cls):
-            editor = make_editor(info, lambda name: ArrayEditor(label_of(name).lower(), layers))
+            editor = make_editor(
+                info,
+                lambda name, number: ArrayEditor(label_of(name).lower(), layers, number),
+            )
             unit = info.unit
             if info.name == "gain":
                 unit = ""

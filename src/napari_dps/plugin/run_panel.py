@@ -83,7 +83,10 @@ class RunPanel(QWidget):
         form = _form()
         fields = Recipe.model_fields
         self.samples, self.seed = (
-            make_editor(describe_field(name, fields[name]), lambda name: ArrayEditor(name))
+            make_editor(
+                describe_field(name, fields[name]),
+                lambda name, number: ArrayEditor(name, number=number),
+            )
             for name in ("samples", "seed")
         )
         self.devices = QuietComboBox()
