@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from dataclasses import replace
 from itertools import pairwise
 from numbers import Integral
 from typing import Any
@@ -11,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_dps.components import ForwardModel, NoiseModel, PriorSource, make
+from napari_dps.datum import Datum, datum_of_object, grid_of, with_datum_last
 from napari_dps.errors import InputError
 from napari_dps.grid import Grid
+from napari_dps.image import Image
 from napari_dps.prepare import open_image
 from napari_dps.recipe import Recipe
 from napari_dps.result import Result
@@ -146,23 +149,26 @@ def simulate(
     given = open_image(image, axes)
     if given.is_rgb:
         raise InputError(f"'{given.name}' is a colour (RGB) image; give one gray channel")
-    source = given.picture_last()
+    datum = datum_of_object(given, chosen)
+    source = with_datum_last(given, datum)
     model: ForwardModel = chosen.forward
     report: dict[str, Any] = {}
-    frames = source.data.reshape(-1, *source.data.shape[-2:]).astype(np.float64)
+    one = source.data.shape[-len(datum) :]
+    frames = source.data.reshape(-1, *one).astype(np.float64)
     if not np.isfinite(frames).all():
         raise InputError("the object has NaN or infinite pixels; replace them before simulating")
     _refuse_auto(chosen.noise)
-    statistics: NoiseModel = chosen.noise.resolve(frames, report)
+    statistics: NoiseModel = chosen.noise.resolve(frames.reshape(-1, *one[-2:]), report)
     gain, offset = statistics.camera()
-    grid = Grid(model.measurement_shape(frames.shape[1:]), None, "cpu", "float64")
-    operator = model.bind(grid)
+    spatial = datum.replace("C", "")
+    grid = _measurement_grid(model, source, spatial)
+    operator = model.illuminated(grid, gain)
     likelihood = statistics.bind(grid)
     electrons = model.object_from_input(frames, gain, offset)
     out = []
     for f, frame in enumerate(electrons):
-        x = torch.as_tensor(frame)[None, None]
-        wide = operator.embed(x) if operator.x_shape[1:] != frame.shape else x
+        x = torch.as_tensor(frame).reshape(1, -1, *frame.shape[-len(spatial) :])
+        wide = operator.embed(x) if operator.x_shape[1:] != x.shape[2:] else x
         z = operator(wide)
         if statistics.kind != "gaussian" and float(z.min()) < -1e-9 * float(z.abs().max()):
             raise InputError(
@@ -173,9 +179,25 @@ def simulate(
         y = likelihood.sample(z, streams)
         seen = operator.measured
         y = y if seen is None else torch.where(seen, y, torch.zeros_like(y))
-        out.append(y[0, 0].numpy() * gain + offset)
-    measured = np.stack(out).reshape(*source.data.shape[:-2], *grid.shape).astype(np.float32)
+        out.append(y.numpy().reshape(grid.shape) * gain + offset)
+    lead = len(source.axes) - len(datum)
+    measured = np.stack(out).reshape(*source.data.shape[:lead], *grid.shape).astype(np.float32)
+    if datum != spatial or len(grid.shape) != len(spatial):
+        return measured  # its axes are not the object's: frames first, then one measurement
     return measured.transpose([source.axes.index(letter) for letter in given.axes])
+
+
+def _measurement_grid(model: ForwardModel, source: Image, spatial: str) -> Grid:
+    """Return the grid of the measurement of an object, with its pixel size where it follows."""
+    own = grid_of(source, Datum(spatial, spatial))
+    grid = Grid(model.measurement_shape(own.shape), None, "cpu", "float64")
+    if own.pixel_size is None or len(grid.shape) != len(spatial):
+        return grid
+    ratio = model.object_pixel_size(replace(grid, pixel_size=(1.0,) * len(spatial)))
+    if ratio is None:
+        return grid
+    size = tuple(p / r for p, r in zip(own.pixel_size, ratio, strict=True))
+    return replace(grid, pixel_size=size)
 
 
 def _whole(value: object) -> bool:

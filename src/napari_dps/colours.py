@@ -13,7 +13,7 @@ from napari_dps.image import Image
 if TYPE_CHECKING:
     from napari_dps.recipe import Recipe
 
-__all__ = ["arrange", "colours_as_channels", "picture_last"]
+__all__ = ["arrange", "colours_as_channels"]
 
 
 def arrange(image: Image, recipe: Recipe) -> tuple[Image, bool]:
@@ -54,11 +54,3 @@ def colours_as_channels(image: Image) -> Image:
     first = min(rest.index("Y"), rest.index("X"))
     channels = replace(last, data=data, axes=last.axes.replace("S", "C"))
     return channels.with_axes(rest[:first] + "C" + rest[first:])
-
-
-def picture_last(image: Image, colour: bool) -> Image:
-    """Return the image with rows and columns last and, in colour, its channels before them."""
-    image = image.picture_last()
-    if not colour:
-        return image
-    return image.with_axes(image.axes.replace("C", "").removesuffix("YX") + "CYX")

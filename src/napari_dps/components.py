@@ -12,14 +12,17 @@ import pkgutil
 import warnings
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_dps.arrays import ArrayRef, NumberOrArray, load_mask
-from napari_dps.errors import RecipeError
+from napari_dps.errors import InputError, RecipeError
 from napari_dps.fields import describe_field
 from napari_dps.grid import Grid
+
+if TYPE_CHECKING:
+    from napari_dps.core.operator import Operator
 
 GROUPS = {
     "forward": "napari_dps.forward",
@@ -206,7 +209,6 @@ class ForwardModel(Component):
     """
 
     group: ClassVar[str] = "forward"
-    positive_scale: ClassVar[bool] = True
 
     background: NumberOrArray = Field(
         NumberOrArray(0.0), json_schema_extra={"unit": "ADU"}, validate_default=False
@@ -218,7 +220,10 @@ class ForwardModel(Component):
     shape."""
 
     def dimensions(self, axes: str, shape: tuple[int, ...]) -> int:
-        """Return 3 where the model takes the Z, Y and X of such an image as one volume, else 2.
+        """Return 3 where a measurement is a stack (a volume, the patterns of a scan), else 2.
+
+        The stack's axis is Z where there is one, else the last before Y and X. Other axes are
+        frames, restored one by one.
 
         Parameters
         ----------
@@ -228,6 +233,10 @@ class ForwardModel(Component):
             Its shape.
         """
         return 2
+
+    def object_dimensions(self, axes: str, shape: tuple[int, ...]) -> int:
+        """Return 3 where the object behind such an image (or itself given) is a volume, else 2."""
+        return self.dimensions(axes, shape)
 
     def object_channels(self) -> int:
         """Return 2 where the object is complex (real and imaginary part), else 1."""
@@ -240,6 +249,56 @@ class ForwardModel(Component):
     def object_pixel_size(self, grid: Grid) -> tuple[float, ...] | None:
         """Return the pitch of the object's grid in micrometres; None where it is not known."""
         return grid.pixel_size
+
+    def object_offset(self, grid: Grid) -> tuple[float, ...]:
+        """Return the centre of the object's first pixel, in its pixels, from the measurement's."""
+        return (0.0,) * len(grid.shape)
+
+    def illuminated(self, grid: Grid, gain: float = 1.0) -> "Operator":
+        """Build the operator, with flat field and background where they are given.
+
+        Parameters
+        ----------
+        grid : Grid
+            The measurement's grid.
+        gain : float
+            ADU per electron, for the background.
+
+        Raises
+        ------
+        InputError
+            If background or flat field have another shape, or are negative or not finite.
+        """
+        operator: Operator = self.bind(grid)
+        flat, dark = self._flat(grid), self.background.on(grid.shape, "background", minimum=0)
+        if flat is None and not dark.any():
+            return operator
+        import torch
+
+        from napari_dps.core.illumination import IlluminatedOperator
+
+        def tensor(values: Any) -> Any:
+            dtype = getattr(torch, grid.dtype)
+            made = torch.as_tensor(values, dtype=dtype, device=grid.device)
+            return made.reshape(operator.y_shape) if made.ndim else made
+
+        return IlluminatedOperator(
+            operator,
+            None if flat is None else tensor(flat),
+            tensor(dark / gain) if dark.any() else None,
+        )
+
+    def _flat(self, grid: Grid) -> Any:
+        if self.flat_field is None:
+            return None
+        flat = NumberOrArray.parse(self.flat_field).on(grid.shape, "flat field", minimum=0)
+        mean = float(flat.mean())
+        if mean <= 0 or not flat.ndim:
+            raise InputError(
+                "the flat field is zero everywhere or one number; give an image of the relative "
+                "sensitivity of every pixel"
+            )
+        return flat / mean
 
     def measured_pixels(self, frames: Any) -> Any:
         """Return what this model says of measured pixels: True where measured, None for all.
@@ -299,6 +358,8 @@ class PriorSource(Component):
     """Base of prior sources: where the diffusion prior comes from."""
 
     group: ClassVar[str] = "prior"
+    volumetric: ClassVar[bool] = False
+    """Whether it is a prior of volumes too; others are applied plane by plane."""
 
     def image_channels(self) -> int:
         """Return how many channels of an image the prior takes as one: 1, or 3 for colours."""

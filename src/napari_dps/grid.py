@@ -12,9 +12,10 @@ class Grid:
     Attributes
     ----------
     shape : tuple of int
-        Spatial shape in pixels, e.g. (Y, X).
+        Shape of the measurement in pixels: (Y, X), or (Z, Y, X) of a volume.
     pixel_size : tuple of float or None
-        Pixel pitch per spatial axis in micrometres; None where unknown.
+        Pixel pitch per axis in micrometres; None where that of Y or X is unknown, NaN along an
+        axis before them that has none.
     device, dtype : str
         Names as torch knows them, e.g. ``"cuda"`` and ``"float32"``.
     """

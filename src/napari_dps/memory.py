@@ -17,10 +17,11 @@ OVERLAP = 32
 
 @dataclass(frozen=True)
 class Layout:
-    """Samples at once, and the side of a tile (None: whole image)."""
+    """Samples at once, the side of a tile (None: whole image), and planes at once (None: all)."""
 
     batch: int
     tile: int | None = None
+    planes: int | None = None
 
 
 def free_bytes(device: str) -> float:
@@ -54,6 +55,11 @@ def layout(
         budget, most = min(budget, CPU_BUDGET), min(items, CPU_BATCH)
     pixels = budget / bytes_per_pixel
     size = math.prod(shape)
+    if len(shape) == 3 and size > pixels:
+        plane = math.prod(shape[1:])
+        if plane <= pixels:
+            return Layout(1, None, int(pixels // plane))
+        return replace(layout(1, shape[1:], bytes_per_pixel, device, trained_side), planes=1)
     if size <= pixels:
         return Layout(max(1, min(most, int(pixels // size))))
     if trained_side is not None and size * bytes_per_pixel <= free:
@@ -71,13 +77,15 @@ def smaller(current: Layout, shape: tuple[int, ...]) -> Layout:
     """
     if current.batch > 1:
         return replace(current, batch=current.batch // 2)
-    side = current.tile or max(shape)
+    if len(shape) == 3 and current.planes != 1:
+        return replace(current, planes=(current.planes or shape[0]) // 2 or 1)
+    side = current.tile or max(shape[-2:])
     if side // 2 < SMALLEST_TILE:
         raise OutOfMemoryError(
             f"memory ran out with one sample and a tile of {side} pixels; free some memory, use "
             "another device, or restore a smaller region"
         )
-    return Layout(1, side // 2 // 32 * 32)
+    return replace(current, tile=side // 2 // 32 * 32)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_dps.arrays import load_mask
-from napari_dps.colours import picture_last
+from napari_dps.arrays import ArrayRef, load_mask
+from napari_dps.datum import Datum, with_datum_last
 from napari_dps.errors import InputError
 from napari_dps.image import Image
 
@@ -27,7 +27,7 @@ class Prepared:
 
     Attributes
     ----------
-    frames : ndarray, shape (F, Y, X), or (F, 3, Y, X) in colour
+    frames : ndarray, shape (F, Y, X), (F, Z, Y, X) of volumes, (F, 3, Y, X) in colour
         In the image's own units; zero where missing.
     valid : ndarray of bool, shape of frames, or None
         Which pixels count; None where all do.
@@ -56,10 +56,11 @@ def open_image(
     return Image.from_array(image, axes=axes, pixel_size=pixel_size)
 
 
-def prepare(image: Image, recipe: Recipe, colour: bool = False) -> Prepared:
+def prepare(image: Image, recipe: Recipe, datum: Datum | None = None) -> Prepared:
     """Check an image against a recipe and sort its frames and pixels.
 
-    ``image`` and ``colour`` come from :func:`napari_dps.colours.arrange`.
+    ``image`` comes from :func:`napari_dps.colours.arrange`, ``datum`` from
+    :func:`napari_dps.datum.datum_of`.
 
     Raises
     ------
@@ -72,21 +73,24 @@ def prepare(image: Image, recipe: Recipe, colour: bool = False) -> Prepared:
             "counts; give one gray channel, or a prior of colour images, or, if these are frames, "
             "name the axes, such as TYX"
         )
-    axes, image = image.axes, picture_last(image, colour)
-    shape = image.data.shape[-2:]
-    if min(shape) < SMALLEST:
+    datum = datum or Datum()
+    axes, image = image.axes, with_datum_last(image, datum.axes)
+    plane = image.data.shape[-2:]
+    if min(plane) < SMALLEST:
         raise InputError(
-            f"'{image.name}' has {shape[0]} x {shape[1]} pixels; at least {SMALLEST} x {SMALLEST} "
+            f"'{image.name}' has {plane[0]} x {plane[1]} pixels; at least {SMALLEST} x {SMALLEST} "
             "are needed"
         )
+    whole = image.data.shape[-len(datum.axes) :]
+    # Colours are masked, and measured, one by one.
+    shape = plane if datum.colour else whole
     frames = image.data.reshape(-1, *shape)
     if frames.dtype == bool:
         frames = frames.astype(np.uint16)  # frames of a detector that counts to one
     valid = _valid(image, axes, frames, recipe)
     kept = frames if valid is None else np.where(valid, frames, np.zeros((), frames.dtype))
-    if colour:
-        kept = kept.reshape(-1, 3, *shape)
-        valid = None if valid is None else valid.reshape(kept.shape)
+    kept = kept.reshape(-1, *whole)
+    valid = None if valid is None else valid.reshape(kept.shape)
     constant = [
         f for f in range(len(kept)) if np.ptp(kept[f] if valid is None else kept[f][valid[f]]) == 0
     ]
@@ -116,12 +120,7 @@ def _valid(
     valid = np.ones(frames.shape, dtype=bool)
     declared = False
     if recipe.valid is not None:
-        whole = tuple(image.shape[image.axes.index(letter)] for letter in axes)
-        full = len(axes) > 2 and recipe.valid.load().shape == whole
-        given = load_mask(recipe.valid, whole if full or len(axes) == 2 else shape, "valid mask")
-        if full or len(axes) == 2:
-            given = given.transpose([axes.index(letter) for letter in image.axes])
-        valid &= given.reshape(-1, *shape)
+        valid &= _given(recipe.valid, image, axes, shape)
         declared = True
     measured = recipe.forward.measured_pixels(frames)
     if measured is not None:
@@ -137,3 +136,19 @@ def _valid(
     if declared and not valid.reshape(len(frames), -1).any(1).all():
         raise InputError("a frame has no valid pixel left; mark some as measured")
     return valid if declared else None
+
+
+def _given(ref: ArrayRef, image: Image, axes: str, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return a mask of the whole image, of one measurement, or of one plane, to broadcast.
+
+    A mask of the whole image has its axes in the order in which the image came, ``axes``.
+    """
+    whole = tuple(image.shape[image.axes.index(letter)] for letter in axes)
+    found = ref.load().shape
+    if len(axes) == 2 or (found == whole and len(whole) > len(shape)):
+        mask = load_mask(ref, whole, "valid mask")
+        return mask.transpose([axes.index(letter) for letter in image.axes]).reshape(-1, *shape)
+    if found == whole:  # one measurement, its axes perhaps in another order
+        order = [axes.index(letter) for letter in image.axes]
+        return load_mask(ref, whole, "valid mask").transpose(order)
+    return load_mask(ref, shape[-2:] if found == shape[-2:] else shape, "valid mask")

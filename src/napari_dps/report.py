@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_dps.colours import picture_last
+from napari_dps.datum import with_datum_last
 from napari_dps.image import Image
 from napari_dps.result import Result
 from napari_dps.uncertainty.registration import register
@@ -21,7 +22,7 @@ __all__ = ["assemble"]
 
 def assemble(run: Run, count: int) -> Result:
     """Return the result of the first ``count`` samples of a run."""
-    image, live = picture_last(run.image, run._colour), run._live
+    image, live = with_datum_last(run.image, run._datum.axes), run._live
     frames = len(run._prepared.frames)
     done = [s for s in range(run.recipe.samples) if (s, len(live) - 1) in run._finished][:count]
     shape = run._finished[done[0], 0].shape
@@ -35,34 +36,69 @@ def assemble(run: Run, count: int) -> Result:
             if symmetric and k > 0:
                 value = register(value, samples[0, frame]).astype(np.float32)
             samples[k, frame] = value
+    valid = run._prepared.valid
     for frame in run._prepared.constant:
-        samples[:, frame] = run._prepared.frames[frame][..., : shape[-2], : shape[-1]]
-    shape = shape[-2:]
-    data = samples.reshape(len(done), *image.data.shape[:-2], *shape)
+        flat = run._prepared.frames[frame]
+        samples[:, frame] = flat.flat[0] if valid is None else flat[valid[frame]][0]
+    coordinates = object_coordinates(image, run, shape)
+    data = samples.reshape(len(done), *coordinates.shape)
     axes = run.image.axes
-    return Result.from_image(
-        data.transpose(0, *(1 + image.axes.index(letter) for letter in axes)),
-        _coordinates(image, shape).with_axes(axes),
-        run.recipe,
-        report(run, done, chi2[order]),
-    )
+    if sorted(coordinates.axes) == sorted(axes):  # in the order in which the image came
+        data = data.transpose(0, *(1 + coordinates.axes.index(letter) for letter in axes))
+        coordinates = coordinates.with_axes(axes)
+    return Result.from_image(data, coordinates, run.recipe, report(run, done, chi2[order]))
 
 
-def _coordinates(image: Image, shape: tuple[int, ...]) -> Image:
-    """Return the image's coordinates, on a grid of its own where the object's differs."""
-    if image.data.shape[-2:] == shape:
-        return image
-    # The object behind a diffraction pattern lies in another plane: its pitch is not known here.
-    data = np.zeros((*image.data.shape[:-2], *shape), dtype=np.float32)
-    leading = len(image.axes) - 2
+def object_coordinates(image: Image, run: Run, shape: tuple[int, ...]) -> Image:
+    """Return the coordinates of the object, on a grid of its own where that differs.
+
+    Parameters
+    ----------
+    image : Image
+        The measurement, the axes of one measurement last.
+    run : Run
+        Its run, bound.
+    shape : tuple of int
+        Of the object, along the run's ``object_axes``.
+    """
+    datum = run._datum
+    lead, axes = len(image.axes) - len(datum.axes), datum.object_axes
+    data = np.zeros((*image.shape[:lead], *shape), dtype=np.float32)
+    if axes == datum.axes and shape == image.shape[lead:]:
+        return image.with_data(data)
+    scale, units, translate = _pitch(image, run, len(axes.replace("C", "")))
+    channels = "C" in axes
     return Image(
         data,
-        image.axes,
-        (*image.scale[:leading], 1.0, 1.0),
-        (*image.units[:leading], "pixel", "pixel"),
-        (*image.translate[:leading], 0.0, 0.0),
+        image.axes[:lead] + axes,
+        (*image.scale[:lead], *[1.0] * channels, *scale),
+        (*image.units[:lead], *["pixel"] * channels, *units),
+        (*image.translate[:lead], *[0.0] * channels, *translate),
         image.name,
     )
+
+
+def _pitch(
+    image: Image, run: Run, count: int
+) -> tuple[tuple[float, ...], tuple[str, ...], tuple[float, ...]]:
+    """Return scale, units and translate of an object's ``count`` spatial axes."""
+    model, grid = run.recipe.forward, run._grid
+    size, ones = model.object_pixel_size(grid), (1.0,) * count
+    if count == len(grid.shape):  # the object's axes are the measurement's
+        known = grid.pixel_size is not None and bool(np.isfinite(grid.pixel_size).all())
+        pixel = grid.pixel_size if known and grid.pixel_size is not None else ones
+        found = size if known else model.object_pixel_size(replace(grid, pixel_size=ones))
+        if found is not None:
+            scale = tuple(
+                s * f / p for s, f, p in zip(image.scale[-count:], found, pixel, strict=True)
+            )
+            begin = image.translate[-count:]
+            offset = model.object_offset(grid)
+            translate = tuple(t + o * s for t, o, s in zip(begin, offset, scale, strict=True))
+            return scale, image.units[-count:], translate
+    if size is not None:
+        return size[-count:], ("micrometer",) * count, (0.0,) * count
+    return ones, ("pixel",) * count, (0.0,) * count
 
 
 def report(run: Run, done: list[int], chi2: Any) -> dict[str, Any]:
@@ -84,6 +120,7 @@ def report(run: Run, done: list[int], chi2: Any) -> dict[str, Any]:
         "flux": {
             "measured": measured.double().flatten(1).sum(1).tolist(),
             "expected": expected,
+            "error": _flux_error(problem),
             "unit": "electrons",
         },
         "start": None if start is None else {"error": start.error},
@@ -116,3 +153,11 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def _flux_error(problem: Any) -> list[float]:
+    """Return the standard deviation of each frame's total, by its noise alone."""
+    variance = problem.likelihood.variance(problem.y).expand_as(problem.y)
+    if problem.valid is not None:
+        variance = variance * problem.valid
+    return [float(v) for v in variance.double().flatten(1).sum(1).clamp_min(0).sqrt()]

@@ -6,16 +6,18 @@ import math
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_dps.colours import arrange
+from napari_dps.cost import estimate_cost
+from napari_dps.datum import datum_of, grid_of
 from napari_dps.errors import DPSError, InputError
-from napari_dps.grid import Grid
 from napari_dps.image import Image
-from napari_dps.memory import CPU_BATCH, OVERLAP, Layout, is_out_of_memory, layout, smaller
+from napari_dps.memory import OVERLAP, Layout, is_out_of_memory, layout, smaller
 from napari_dps.pixels import pixel_size_warnings
 from napari_dps.prepare import Prepared, open_image, prepare
 from napari_dps.progress import Cancelled, Plan, Progress
@@ -59,7 +61,8 @@ class Run:
         self.recipe: Recipe = Recipe.parse(recipe)
         self.image: Image
         self.image, self._colour = arrange(open_image(image, axes, pixel_size), self.recipe)
-        self._prepared: Prepared = prepare(self.image, self.recipe, self._colour)
+        self._datum = datum_of(self.image, self.recipe, self._colour)
+        self._prepared: Prepared = prepare(self.image, self.recipe, self._datum)
         self.warnings: list[str] = list(self._prepared.warnings)
         self._noise_report: dict[str, Any] = {}
         live = [f for f in range(len(self._prepared.frames)) if f not in self._prepared.constant]
@@ -106,16 +109,15 @@ class Run:
         import torch
 
         from napari_dps.core.operator import MappedOperator
-        from napari_dps.core.parallel import ParallelPrior
         from napari_dps.core.problem import Problem
         from napari_dps.device import choose_device
 
         self.device, self.device_reason = choose_device(self._device_wanted)
         dtype = getattr(torch, self._dtype)
         frames = self._prepared.frames
-        pixel = self.image.pixel_size_yx
-        self._grid = Grid(frames.shape[-2:], pixel, self.device, self._dtype)
+        self._grid = grid_of(self.image, self._datum, self.device, self._dtype)
         operator = self._operator()
+        self.warnings += self.recipe.forward.warnings(self._grid)
         likelihood = self.recipe.noise.bind(self._grid)
         gain, offset = self.recipe.noise.camera()
         electrons = (frames[self._live].astype(np.float64) - offset) / gain
@@ -129,25 +131,57 @@ class Run:
         sampler = self.recipe.sampler.choose(affine=operator.is_affine)
         self.recipe = self.recipe.with_parts(sampler=sampler)
         self._sampler = sampler.bind(self._grid)
-        prior = self.recipe.prior.bind(self._grid.with_shape(operator.x_shape[1:]))
-        self._prior_facts = self.recipe.prior.identity()
-        self.warnings += pixel_size_warnings(prior.pixel_size, pixel, self._prior_facts)
-        if self.device == "cpu" and self.recipe.prior.kind != "gaussian":
-            prior = ParallelPrior(prior, max(1, torch.get_num_threads()))
-        self._prior = prior
-        one = torch.ones((1, 1, 1, 1), dtype=dtype, device=self.device)
-        self._problem = Problem(y, prior, MappedOperator(operator, one, 0 * one), likelihood, valid)
+        self._bind_prior(operator)
+        one = torch.ones([1] * (1 + len(operator.x_shape)), dtype=dtype, device=self.device)
+        mapped = MappedOperator(operator, one, 0 * one)
         self._layout = layout(
             len(self._live) * self.recipe.samples,
             operator.x_shape[1:],
-            prior.bytes_per_pixel(),
+            self._prior.bytes_per_pixel() * (1 if self._colour else operator.x_shape[0]),
             self.device,
-            prior.trained_side,
+            self._prior.trained_side,
         )
+        self._problem = Problem(y, self._whole_prior(), mapped, likelihood, valid)
+
+    def _bind_prior(self, operator: Any) -> None:
+        """Bind the prior to what it takes as one image: a plane, unless it knows volumes."""
+        import torch
+
+        from napari_dps.core.parallel import ParallelPrior
+
+        source, shape = self.recipe.prior, operator.x_shape[1:]
+        pixel = self.recipe.forward.object_pixel_size(self._grid)
+        self._planes = len(shape) == 3 and not source.volumetric
+        grid = self._grid.with_shape(shape[-2:] if self._planes else shape)
+        prior = source.bind(replace(grid, pixel_size=pixel and pixel[-len(grid.shape) :]))
+        self._prior_facts = source.identity()
+        self.warnings += pixel_size_warnings(
+            prior.pixel_size, pixel and pixel[-2:], self._prior_facts
+        )
+        if self.device == "cpu" and source.kind != "gaussian":
+            prior = ParallelPrior(prior, max(1, torch.get_num_threads()))
+        self._prior = prior
+
+    def _whole_prior(self) -> Any:
+        """Return the prior of whole objects: in tiles, plane by plane and by channel as need be."""
+        from napari_dps.core.slicewise import ChannelwisePrior, SlicewisePrior
+        from napari_dps.core.tiling import TiledPrior
+
+        assert self._layout is not None
+        prior = self._prior
+        if self._layout.tile is not None:
+            overlap = min(OVERLAP, self._layout.tile // 4)
+            prior = TiledPrior(prior, self._layout.tile, overlap, self.recipe.seed)
+        if self._planes:
+            prior = SlicewisePrior(prior, self._layout.planes)
+        if len(self._datum.object_axes) > 2 and self._datum.object_axes[0] == "C":
+            prior = prior if self._colour else ChannelwisePrior(prior)
+        return prior
 
     def _operator(self) -> Any:
         """Return the physics, for every colour where the object has colours."""
-        operator = self.recipe.forward.bind(self._grid)
+        gain, _ = self.recipe.noise.camera()
+        operator = self.recipe.forward.illuminated(self._grid, gain)
         if not self._colour:
             return operator
         from napari_dps.core.channelwise import ChannelwiseOperator
@@ -161,48 +195,8 @@ class Run:
 
     def plan(self) -> Plan:
         """Return what the run will cost, from a timed call on a small tile."""
-        import torch
-
         self._bind()
-        assert self._layout is not None
-        shape = self._problem.operator.x_shape
-        pixels = math.prod(shape[1:])
-        side = (
-            [min(n, 64) for n in shape[1:]] if self.recipe.prior.kind != "gaussian" else shape[1:]
-        )
-        # The batch of the run, since samples share its threads; small, since the plan is quick.
-        batch = min(self._layout.batch, CPU_BATCH)
-        x = torch.zeros((batch, shape[0], *side), dtype=self._problem.y.dtype, device=self.device)
-        times = []
-        for _ in range(2):
-            begin = time.perf_counter()
-            x0, vjp = self._prior.linearize(x, 1.0)
-            middle = time.perf_counter()
-            vjp(torch.ones_like(x0))
-            times.append((middle - begin, time.perf_counter() - middle))
-        forward, backward = min(t[0] for t in times), min(t[1] for t in times)
-        per_step = self._sampler.calls_per_step()
-        items = len(self._live) * self.recipe.samples
-        steps = self._sampler.total_steps() * items
-        if self._layout.tile is not None:
-            backward += forward
-        ratio = pixels / math.prod(side) / batch
-        search = len(self._live) * self._sampler.search_calls(self._problem.operator.is_affine)
-        seconds = steps * ratio * (per_step[0] * forward + per_step[1] * backward)
-        seconds += search * ratio * forward
-        begin = time.perf_counter()
-        self._sampler.rehearse(self._sampled_problem([0] * batch), batch)
-        seconds += (steps + search) / batch * (time.perf_counter() - begin)
-        held = self._layout.tile**2 if self._layout.tile else pixels * self._layout.batch
-        need = held * self._prior.bytes_per_pixel() + 64 * pixels * self._layout.batch * 4
-        need += 4 * pixels * items
-        return Plan(
-            seconds,
-            int(need),
-            self._layout.batch,
-            self._layout.tile,
-            int(steps * sum(per_step)) + search,
-        )
+        return estimate_cost(self)
 
     # -- running -------------------------------------------------------------------------------
 
@@ -262,7 +256,7 @@ class Run:
 
     def _search_steps(self) -> int:
         """Return what the search for a start costs, in steps of one sample."""
-        search: int = self._sampler.search_calls(self._problem.operator.is_affine)
+        search: int = self._sampler.search_calls(self._problem.operator.operator.multimodal)
         calls: float = sum(self._sampler.calls_per_step())
         return math.ceil(len(self._live) * search / calls)
 
@@ -286,15 +280,10 @@ class Run:
 
     def _sampled_problem(self, frames: list[int]) -> Any:
         """Return the problem of one batch, with the run's counter, cancelling and tiling."""
-        from napari_dps.core.tiling import TiledPrior
-
-        assert self._layout is not None
         problem = self._problem.select(frames)
         problem.calls = self._problem.calls
         problem.checkpoint = self._check_cancel
-        if self._layout.tile is not None:
-            overlap = min(OVERLAP, self._layout.tile // 4)
-            problem.prior = TiledPrior(self._prior, self._layout.tile, overlap, self.recipe.seed)
+        problem.prior = self._whole_prior()
         return problem
 
     def _sample(self, batch: list[tuple[int, int]]) -> Iterator[Any]:
@@ -323,7 +312,7 @@ class Run:
         """Turn prior units on the operator's grid into the input's units on its field."""
         gain, offset = self.recipe.noise.camera()
         values = operator.crop(operator.to_object(x)).double().cpu().numpy()
-        values = values if self._colour else values[:, 0]
+        values = values if "C" in self._datum.object_axes else values[:, 0]
         return np.asarray(
             self.recipe.forward.object_to_input(values, gain, offset), dtype=np.float32
         )
@@ -352,7 +341,10 @@ class Run:
 
         def picture() -> NDArray[np.float32]:
             values = self._to_input(first, problem.operator)[0]
-            return np.asarray(values.mean(0), np.float32) if self._colour else values
+            axes = self._datum.object_axes
+            if "C" in axes:  # colours, or real and imaginary part
+                values = values.mean(0) if self._colour else np.hypot(*values)
+            return np.asarray(values.max(0) if "Z" in axes else values, np.float32)
 
         return picture
 

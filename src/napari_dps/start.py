@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -129,14 +130,15 @@ def _object_map(run: Run, estimate: Any) -> tuple[Tensor, Tensor]:
     import torch
 
     from napari_dps.core.estimate import object_map
+    from napari_dps.core.linalg import column
 
     operator = run._problem.operator.operator
     if isinstance(run.recipe.intensity, Intensity):
-        a = torch.full_like(estimate.image[:, :, :1, :1], run.recipe.intensity.scale)
+        a = column(estimate.image.new_full((1,), run.recipe.intensity.scale), estimate.image)
         return a, torch.full_like(a, run.recipe.intensity.background)
     lost = None if estimate.lost is None else estimate.lost()
     a, b = object_map(operator.crop(estimate.image), estimate.noise, lost)
-    if operator.symmetric:
+    if operator.symmetric and operator.x_shape[0] == 1:
         # A diffraction pattern has no flat background: zero stays zero.
         return a + b, torch.zeros_like(b)
     return a, b
@@ -148,7 +150,8 @@ def _searched(run: Run, k: int, candidates: Tensor | None) -> Iterator[Any]:
     others = problem.start.estimate
     if candidates is not None:
         others = problem.operator.from_object(candidates[0])
-    shape, need = problem.operator.x_shape[1:], run._prior.bytes_per_pixel()
+    shape, need = problem.operator.x_shape[-2:], run._prior.bytes_per_pixel()
+    need *= math.prod(problem.operator.x_shape[:-2])
     at_once = layout(MANY, shape, need, run.device, run._prior.trained_side).batch
     while True:
         try:

@@ -53,7 +53,7 @@ def simulate(image: str, **given: Any) -> None:
         image,
         axes=given.get("axes"),
         pixel_size=floats(given.get("pixel_size"), "--pixel-size"),
-    ).picture_last()
+    )
     # Only now, so that a mistake is told without waiting for torch.
     from napari_dps.api import simulate as simulate_image
 

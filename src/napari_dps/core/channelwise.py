@@ -24,7 +24,7 @@ class ChannelwiseOperator(Operator):
         )
         self.single = operator
         self.is_affine, self.measured = operator.is_affine, operator.measured
-        self.symmetric = operator.symmetric
+        self.symmetric, self.multimodal = operator.symmetric, operator.multimodal
 
     @staticmethod
     def _fold(v: Tensor) -> Tensor:

@@ -93,7 +93,8 @@ def lost_contrast(
     coarse = (spread(box(residual), inside) - average(noise_of_box, inside)).clamp_min(0)
     wanted = (coarse / fine.clamp_min(1e-12)).clamp(1e-3, 1e3).log()
 
-    shape, axes = operator.x_shape, tuple(range(2, residual.ndim))
+    shape = operator.x_shape
+    axes = tuple(range(2, 1 + len(shape)))
     roots = [power_law_spectrum(shape[1:], 1.0, n, EXPONENT).sqrt().to(y_like) for n in LENGTHS]
 
     def field(root: Tensor, white: Tensor) -> Tensor:

@@ -61,15 +61,15 @@ class DAPSSampler(Sampler):
             x = streams.normal(problem.operator.x_shape)
             gauss_newton_draw(problem, x, 0.3, streams, self.iterations, x)
 
-    def search_calls(self, affine: bool) -> int:
+    def search_calls(self, multimodal: bool) -> int:
         """Return the forward passes of one image that :meth:`search` costs."""
-        return 0 if affine or not self.informed else search_calls()
+        return search_calls() if multimodal and self.informed else 0
 
     def search(
         self, problem: Problem, candidates: Tensor, label: object, seed: int, at_once: int
     ) -> Iterator[tuple[int, int] | Start]:
-        """Look for the best mode where the operator is not affine; see :mod:`.search`."""
-        if not self.search_calls(problem.operator.is_affine):
+        """Look for the best mode where there are many; see :mod:`.search`."""
+        if not self.search_calls(problem.operator.operator.multimodal):
             return
         indices = [("search", label, k) for k in range(CHAINS + len(candidates))]
         streams = Streams(seed, indices, problem.y.device, problem.y.dtype)

@@ -92,22 +92,30 @@ def gaussian_field_estimate(
     """
     weight = torch.ones_like(y) if valid is None else valid.expand_as(y).to(y)
     y = torch.where(weight > 0, y, torch.zeros_like(y))
-    flat = operator(torch.ones((y.shape[0], *operator.x_shape), dtype=y.dtype, device=y.device))
+    ones = torch.ones((y.shape[0], *operator.x_shape), dtype=y.dtype, device=y.device)
+    # What is measured without an object: below, everything is linear in the object.
+    dark = operator(torch.zeros_like(ones))
+
+    def linear(x: Tensor) -> Tensor:
+        return operator(x) - dark
+
+    y, flat = y - dark, linear(ones)
+    y = torch.where(weight > 0, y, torch.zeros_like(y))
     level = (weight * y).flatten(1).sum(1) / (weight * flat).flatten(1).sum(1).clamp_min(1e-12)
-    m = column(level, y) * torch.ones((1, *operator.x_shape), dtype=y.dtype, device=y.device)
+    m = column(level, ones) * ones
     # Variance from a smoothed measurement: y itself would call dark noise peaks certain.
     seen = smooth(weight, 5)
     local = smooth(weight * y, 5) / seen.clamp_min(1e-6)
     local = torch.where(seen > 1e-6, local, column(level, y).expand_as(y))
-    variance = likelihood.variance(local)
-    r = weight * (y - operator(m))
+    variance = likelihood.variance(local + dark)
+    r = weight * (y - linear(m))
     # What a pixel scatters by: less than it counts with where pixels share their noise.
     own = variance / likelihood.redundancy
     shown = ((r**2 - weight * own).flatten(1).sum(1) / weight.flatten(1).sum(1)).clamp_min(0)
     floor = 1e-3 * (weight * own).flatten(1).sum(1) / weight.flatten(1).sum(1)
     contrast = column(torch.maximum(shown, floor), y)
     spectrum = power_law_spectrum(operator.x_shape[1:], 1.0, LENGTH, EXPONENT).to(y)
-    axes = tuple(range(2, y.ndim))
+    axes = tuple(range(2, ones.ndim))
 
     def field(v: Tensor, power: float = 1.0) -> Tensor:
         modes = torch.fft.fftn(v, dim=axes) * spectrum**power
@@ -116,8 +124,8 @@ def gaussian_field_estimate(
 
     def solve(s2: Tensor, rhs: Tensor) -> Tensor:
         def matvec(p: Tensor) -> tuple[Tensor, Tensor]:
-            image = s2 * field(operator.adjoint(weight * p))
-            return weight * operator(image) + variance * p, image
+            image = column(s2, ones) * field(operator.adjoint(weight * p))
+            return weight * linear(image) + variance * p, image
 
         found = conjugate_gradients(
             matvec, rhs, iterations=iterations, tolerance=1e-3, precondition=lambda q: q / variance
@@ -131,7 +139,7 @@ def gaussian_field_estimate(
     count = weight.flatten(1).sum(1)
     for factor in GRID:
         trial = solve(factor * contrast, r)
-        chi2 = ((weight * (r - operator(trial))) ** 2 / own).flatten(1).sum(1) / count
+        chi2 = ((weight * (r - linear(trial))) ** 2 / own).flatten(1).sum(1) / count
         # A weaker field explains less; a stronger one may not have converged, and shows by it.
         better = (column(chi2, y) < least) & (least > ENOUGH)
         image = torch.where(better, trial, image)
@@ -142,9 +150,9 @@ def gaussian_field_estimate(
             break
     s2 = best * contrast
     # One draw of the Gaussian model's posterior error: prior draw minus what data would tell.
-    draw = s2.sqrt() * field(streams.normal(operator.x_shape).to(y), 0.5)
+    draw = column(s2.sqrt(), ones) * field(streams.normal(operator.x_shape).to(y), 0.5)
     noise = variance.sqrt() * streams.normal(operator.y_shape).to(y)
-    spread = draw - solve(s2, weight * (operator(draw) + noise))
+    spread = draw - solve(s2, weight * (linear(draw) + noise))
     local_rms = smooth(operator.crop(spread) ** 2, 9).sqrt().flatten(1)
     estimate = m + image
     if positive:

@@ -21,7 +21,10 @@ def column(v: Tensor, like: Tensor) -> Tensor:
 
 
 def smooth(image: Tensor, size: int) -> Tensor:
-    """Return the mean over boxes of ``size`` pixels, borders replicated; (B, C, Y, X)."""
+    """Return the mean over boxes of ``size`` pixels in the plane, borders replicated."""
+    if image.ndim != 4:  # the planes of a volume are smoothed one by one
+        planes = image.reshape(len(image), -1, *image.shape[-2:])
+        return smooth(planes, size).reshape(image.shape)
     r = size // 2
     return functional.avg_pool2d(functional.pad(image, (r, r, r, r), mode="replicate"), size, 1)
 
@@ -83,7 +86,8 @@ def conjugate_gradients(
         alpha = torch.where(active, rho / torch.where(active, curvature, 1), 0)
         u = u + alpha * direction
         if extra is not None:
-            image = alpha * extra if image is None else image + alpha * extra
+            step = column(alpha.flatten(), extra) * extra
+            image = step if image is None else image + step
         residual = residual - alpha * product
         z = precondition(residual) if precondition else residual
         fresh = dot(residual, z)

@@ -32,6 +32,9 @@ class Operator:
     symmetric : bool
         Whether flips and shifts of the object leave the measurement unchanged, so that samples
         must be registered to each other before statistics.
+    multimodal : bool
+        Whether many different objects explain the measurement nearly as well, so that it pays to
+        search before sampling.
     """
 
     x_shape: tuple[int, ...]
@@ -39,6 +42,7 @@ class Operator:
     is_affine: bool = True
     measured: Tensor | None = None
     symmetric: bool = False
+    multimodal: bool = False
     field: tuple[slice, ...]
 
     def __init__(

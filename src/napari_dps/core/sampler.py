@@ -57,7 +57,7 @@ class Sampler:
         """
         raise NotImplementedError
 
-    def search_calls(self, affine: bool) -> int:
+    def search_calls(self, multimodal: bool) -> int:
         """Return the forward passes of one image that :meth:`search` costs a frame."""
         return 0
 

@@ -35,6 +35,7 @@ class FourierMagnitude(Operator):
 
     is_affine = False
     symmetric = True
+    multimodal = True
 
     def __init__(
         self,

@@ -46,6 +46,10 @@ class PhaseRetrieval(ForwardModel):
             )
         return small
 
+    def object_pixel_size(self, grid: Grid) -> tuple[float, ...] | None:
+        """Return None: the object lies in another plane, whose pitch the pattern does not tell."""
+        return None
+
     def object_to_input(self, values: Any, gain: float, offset: float) -> Any:
         """Turn the object's amplitude (root electrons) into the root of the input's units."""
         return values * (math.sqrt(gain) if self.measured == "intensity" else gain)

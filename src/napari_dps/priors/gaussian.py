@@ -18,6 +18,7 @@ class Gaussian(PriorSource):
 
     kind: Literal["gaussian"] = "gaussian"
     title: ClassVar[str] = "Gaussian field (closed form)"
+    volumetric: ClassVar[bool] = True
 
     mean: float = Field(0.0, ge=-100, le=100)
     """Mean, in prior units ([-1, 1] spans the object map)."""

@@ -1,0 +1,67 @@
+"""What a run will cost, told before it begins."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+from napari_dps.memory import CPU_BATCH
+from napari_dps.progress import Plan
+
+if TYPE_CHECKING:
+    from napari_dps.run import Run
+
+__all__ = ["estimate_cost"]
+
+
+def estimate_cost(run: Run) -> Plan:
+    """Return time, memory and calls of a bound run, from a timed call on a small tile."""
+    import torch
+
+    assert run._layout is not None
+    shape = run._problem.operator.x_shape
+    channels = shape[0] if run._colour else 1
+    pixels = math.prod(shape) // channels
+    side = shape[2:] if run._planes else shape[1:]
+    if run.recipe.prior.kind != "gaussian":
+        side = tuple(min(n, 64) for n in side)
+    # The batch of the run, since samples share its threads; small, since the plan is quick.
+    images = shape[0] // channels * (shape[1] if run._planes else 1)
+    batch = min(run._layout.batch * images, CPU_BATCH)
+    x = torch.zeros((batch, channels, *side), dtype=run._problem.y.dtype, device=run.device)
+    times = []
+    for _ in range(2):
+        begin = time.perf_counter()
+        x0, vjp = run._prior.linearize(x, 1.0)
+        middle = time.perf_counter()
+        vjp(torch.ones_like(x0))
+        times.append((middle - begin, time.perf_counter() - middle))
+    forward, backward = min(t[0] for t in times), min(t[1] for t in times)
+    per_step = run._sampler.calls_per_step()
+    items = len(run._live) * run.recipe.samples
+    steps = run._sampler.total_steps() * items
+    if run._layout.tile is not None or run._layout.planes is not None:
+        backward += forward
+    ratio = pixels / math.prod(side) / batch
+    search = len(run._live) * run._sampler.search_calls(run._problem.operator.operator.multimodal)
+    seconds = steps * ratio * (per_step[0] * forward + per_step[1] * backward)
+    seconds += search * ratio * forward
+    begin = time.perf_counter()
+    at_once = min(run._layout.batch, CPU_BATCH)
+    run._sampler.rehearse(run._sampled_problem([0] * at_once), at_once)
+    seconds += (steps + search) / at_once * (time.perf_counter() - begin)
+    held = pixels * run._layout.batch
+    if run._layout.planes is not None:
+        held = run._layout.planes * math.prod(shape[2:])
+    if run._layout.tile is not None:
+        held = run._layout.tile**2 * (run._layout.planes or 1)
+    need = held * run._prior.bytes_per_pixel() + 64 * pixels * run._layout.batch * 4
+    need += 4 * pixels * items
+    return Plan(
+        seconds,
+        int(need),
+        run._layout.batch,
+        run._layout.tile,
+        int(steps * sum(per_step)) + search,
+    )
