@@ -254,6 +254,27 @@ class ForwardModel(Component):
             return None
         return load_mask(mask, frames.shape[1:], "mask")
 
+    def real_array(self, image: Any, axes: str | None) -> tuple[Any, str | None]:
+        """Return an image and its axes, a complex array as the real one that the model takes."""
+        return image, axes
+
+    def check_noise(self, noise: "NoiseModel") -> None:
+        """Refuse noise that measurements of this kind cannot have; a RecipeError says why."""
+
+    def resolved(self, frames: Any, grid: Grid, report: dict[str, Any]) -> "ForwardModel":
+        """Return the model with everything that the measurement itself tells filled in.
+
+        Parameters
+        ----------
+        frames : ndarray, shape (F, *grid)
+            The measurement in photoelectrons.
+        grid : Grid
+            Its grid.
+        report : dict
+            Receives what was found.
+        """
+        return self
+
     def warnings(self, grid: Grid) -> list[str]:
         """Return what a user should know of this model on this grid; may raise as ``bind``."""
         return []

@@ -32,6 +32,9 @@ class Operator:
     symmetric : bool
         Whether flips and shifts of the object leave the measurement unchanged, so that samples
         must be registered to each other before statistics.
+    response : float
+        Root-mean-square of what structure of a few pixels adds to the measurement, over its own:
+        about 1 unless data are sums over many pixels.
     """
 
     x_shape: tuple[int, ...]
@@ -39,6 +42,7 @@ class Operator:
     is_affine: bool = True
     measured: Tensor | None = None
     symmetric: bool = False
+    response: float = 1.0
     field: tuple[slice, ...]
 
     def __init__(
