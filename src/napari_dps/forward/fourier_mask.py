@@ -133,8 +133,6 @@ class FourierMask(ForwardModel):
         """Build the operator."""
         from napari_dps.forward._kspace import SampledFourier
 
-        if len(grid.shape) == 2:  # parts left out: the plane that they share
-            grid = grid.with_shape((2, *grid.shape))
         self._check(grid.shape)
         return SampledFourier(
             grid,
