@@ -81,9 +81,7 @@ class FourierMagnitude(Operator):
         """Return the adjoint of :meth:`far_field`: of a real object its real part."""
         if self.centred:
             field = torch.fft.ifftshift(field, self._axes)
-        wide = torch.fft.fftshift(
-            torch.fft.ifftn(field, dim=self._axes, norm="ortho"), self._axes
-        )
+        wide = torch.fft.fftshift(torch.fft.ifftn(field, dim=self._axes, norm="ortho"), self._axes)
         index: tuple[Any, ...] = (..., *self._inside)
         x = wide[index]
         x = torch.cat((x.real, x.imag), 1) if self.x_shape[0] == 2 else x.real
