@@ -1,4 +1,4 @@
-"""Undersampled k-space: masks, the closed-form estimate, complex arrays, the words for bad input."""
+"""Undersampled k-space: masks, the closed-form estimate, complex arrays, words for bad input."""
 
 import numpy as np
 import pytest
@@ -103,7 +103,7 @@ def test_bad_input_is_refused_in_one_sentence(fields, shape, word):
 
 
 def test_bad_parameters_are_refused():
-    with pytest.raises(RecipeError, match="acceleration = 0.5"):
+    with pytest.raises(RecipeError, match=r"acceleration = 0\.5"):
         model(acceleration=0.5)
     with pytest.raises(RecipeError, match="pattern"):
         model(pattern="spiral")

@@ -6,8 +6,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from napari_dps.components import make
-from napari_dps.core.likelihood import GaussianLikelihood
 from napari_dps.core.operator import dot_test
+from napari_dps.core.phasing import phase_by_projections
 from napari_dps.core.streams import Streams
 from napari_dps.errors import InputError, RecipeError
 from napari_dps.grid import Grid
@@ -57,7 +57,8 @@ def test_a_tight_support_gives_the_complex_object_back():
     operator = model(object="complex", support=support, measured="magnitude").bind(grid)
     y = operator(torch.as_tensor(truth)[None])
     streams = Streams(0, [0], dtype=torch.float64)
-    found = operator.classical_estimate(y, GaussianLikelihood(0.01), None, streams)
+    parts = (operator.far_field, operator.back, y, None, streams, operator.x_shape)
+    found = phase_by_projections(*parts, rounds=((4, 150),), positive=False)
     got = register(found.image[0].numpy(), truth)
     assert np.linalg.norm(got - truth) < 0.05 * np.linalg.norm(truth)
     assert abs(float(found.image[0, 1].sum())) < 1e-6 * float(found.image[0, 0].sum())
@@ -75,7 +76,7 @@ def test_support_by_autocorrelation_holds_the_object(origin):
     support = found.support.load()
     assert 0.1 < support.mean() < 0.5
     assert report["support"]["share"] == pytest.approx(support.mean())
-    assert support[6:18, 5:18].all()  # every shift at which the square meets itself
+    assert support[8:17, 8:17].all()  # shifts at which the square meets a good part of itself
     assert found.bind(grid).support is not None
     assert model().resolved(y, grid, {}) == model()
 

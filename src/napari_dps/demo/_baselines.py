@@ -213,4 +213,4 @@ def filtered_back_projection(sinogram: Array, angles: Array, centre: float | Non
     for line, angle in zip(filtered[:, :side], np.deg2rad(angles), strict=True):
         place = centre + np.cos(angle) * offset[None, :] - np.sin(angle) * offset[:, None]
         found += np.interp(place, np.arange(side), line, left=0, right=0)
-    return found * np.pi / count
+    return np.asarray(found * np.pi / count)

@@ -73,8 +73,10 @@ class SampledFourier(LinearOperator):
         so that one of the two suffices, and both halve the noise. The strength of the field is
         the likeliest (type-II maximum likelihood).
         """
-        counts = self.measured.expand_as(y) if valid is None else valid.expand_as(y)
-        weight = (counts.all(1) & self.sampled).to(y)
+        seen = self.sampled.expand(len(y), *self.sampled.shape)
+        if valid is not None:  # a frequency counts where both of its parts do
+            seen = seen & valid.expand_as(y).all(1)
+        weight = seen.to(y)
         data = self._corner(y * weight[:, None])
         weight = torch.fft.ifftshift(weight, (-2, -1)) if self.centred else weight
         # Per complex datum: twice a part's variance. A real object's field has all its own power.

@@ -21,7 +21,7 @@ TAPS = 3
 """Detector pixels that one object pixel can fall on: it is at most 1.42 pixels wide."""
 
 
-def area_below(u: NDArray[np.float64], cos: float, sin: float) -> NDArray[np.float64]:
+def area_below(u: NDArray[Any], cos: float, sin: float) -> NDArray[Any]:
     """Return the share of a unit square seen at an angle that lies below ``u``.
 
     The square's profile is the convolution of two boxes, |cos| and |sin| wide: a trapezoid.
@@ -30,7 +30,7 @@ def area_below(u: NDArray[np.float64], cos: float, sin: float) -> NDArray[np.flo
     if narrow < 1e-5:
         return np.clip(u / wide + 0.5, 0.0, 1.0)
 
-    def half_square(v: NDArray[np.float64]) -> NDArray[np.float64]:
+    def half_square(v: NDArray[Any]) -> NDArray[Any]:
         return np.asarray(np.maximum(v, 0.0) ** 2 / 2)
 
     outer, inner = (wide + narrow) / 2, (wide - narrow) / 2
