@@ -57,6 +57,7 @@ class Run:
         dtype: str = "float32",
     ) -> None:
         self.recipe: Recipe = Recipe.parse(recipe)
+        image, axes = self.recipe.forward.real_array(image, axes)
         self.image: Image
         self.image, self._colour = arrange(open_image(image, axes, pixel_size), self.recipe)
         self._prepared: Prepared = prepare(self.image, self.recipe, self._colour)
@@ -115,6 +116,7 @@ class Run:
         frames = self._prepared.frames
         pixel = self.image.pixel_size_yx
         self._grid = Grid(frames.shape[-2:], pixel, self.device, self._dtype)
+        self._resolve_forward()
         operator = self._operator()
         likelihood = self.recipe.noise.bind(self._grid)
         gain, offset = self.recipe.noise.camera()
@@ -144,6 +146,15 @@ class Run:
             self.device,
             prior.trained_side,
         )
+
+    def _resolve_forward(self) -> None:
+        """Let the forward model take from the measurement what it is to find there."""
+        gain, offset = self.recipe.noise.camera()
+        electrons = (self._prepared.frames[self._live].astype(np.float64) - offset) / gain
+        found: dict[str, Any] = {}
+        forward = self.recipe.forward.resolved(electrons, self._grid, found)
+        self.recipe = self.recipe.with_parts(forward=forward)
+        self._fields["forward"] = found
 
     def _operator(self) -> Any:
         """Return the physics, for every colour where the object has colours."""

@@ -32,6 +32,8 @@ class Operator:
     symmetric : bool
         Whether flips and shifts of the object leave the measurement unchanged, so that samples
         must be registered to each other before statistics.
+    phase_free : bool
+        Whether only the global phase of a complex object leaves the measurement unchanged.
     response : float
         Root-mean-square of what structure of a few pixels adds to the measurement, over its own:
         about 1 unless data are sums over many pixels.
@@ -42,6 +44,7 @@ class Operator:
     is_affine: bool = True
     measured: Tensor | None = None
     symmetric: bool = False
+    phase_free: bool = False
     response: float = 1.0
     field: tuple[slice, ...]
 

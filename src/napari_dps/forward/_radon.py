@@ -28,7 +28,7 @@ def area_below(u: NDArray[Any], cos: float, sin: float) -> NDArray[Any]:
     """
     wide, narrow = max(abs(cos), abs(sin)), min(abs(cos), abs(sin))
     if narrow < 1e-5:
-        return np.clip(u / wide + 0.5, 0.0, 1.0)
+        return np.asarray(np.clip(u / wide + 0.5, 0.0, 1.0))
 
     def half_square(v: NDArray[Any]) -> NDArray[Any]:
         return np.asarray(np.maximum(v, 0.0) ** 2 / 2)
@@ -36,7 +36,7 @@ def area_below(u: NDArray[Any], cos: float, sin: float) -> NDArray[Any]:
     outer, inner = (wide + narrow) / 2, (wide - narrow) / 2
     rise = half_square(u + outer) - half_square(u + inner)
     fall = half_square(u - inner) - half_square(u - outer)
-    return np.clip((rise - fall) / (wide * narrow), 0.0, 1.0)
+    return np.asarray(np.clip((rise - fall) / (wide * narrow), 0.0, 1.0))
 
 
 class _Project(torch.autograd.Function):
