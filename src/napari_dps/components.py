@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from napari_dps.arrays import ArrayRef, NumberOrArray, load_mask
+from napari_dps.arrays import ArrayRef, NumberOrArray, load_mask, split_complex
 from napari_dps.errors import RecipeError
 from napari_dps.fields import describe_field
 from napari_dps.grid import Grid
@@ -254,9 +254,23 @@ class ForwardModel(Component):
             return None
         return load_mask(mask, frames.shape[1:], "mask")
 
-    def real_array(self, image: Any, axes: str | None) -> tuple[Any, str | None]:
-        """Return an image and its axes, a complex array as the real one that the model takes."""
-        return image, axes
+    def real_array(
+        self, image: Any, axes: str | None, *, measurement: bool = True
+    ) -> tuple[Any, str | None]:
+        """Return an image and its axes, a complex array as the real one that the model takes.
+
+        Parameters
+        ----------
+        image : array or other
+            As the user gave it.
+        axes : str or None
+            Its axes, where they were given.
+        measurement : bool
+            Whether it is a measurement, or an object to be measured.
+        """
+        if measurement or self.object_channels() == 1:
+            return image, axes
+        return split_complex(image, axes)
 
     def check_noise(self, noise: "NoiseModel") -> None:
         """Refuse noise that measurements of this kind cannot have; a RecipeError says why."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from napari_dps.arrays import ArrayRef, load_mask
+from napari_dps.arrays import ArrayRef, load_mask, split_complex
 from napari_dps.components import ForwardModel, NoiseModel
 from napari_dps.errors import InputError, RecipeError
 from napari_dps.grid import Grid
@@ -60,17 +60,13 @@ class FourierMask(ForwardModel):
         """Return None: the pitch of k-space does not tell the object's without its unit."""
         return None
 
-    def real_array(self, image: Any, axes: str | None) -> tuple[Any, str | None]:
+    def real_array(
+        self, image: Any, axes: str | None, *, measurement: bool = True
+    ) -> tuple[Any, str | None]:
         """Return a complex array as its real and imaginary part, an axis C before Y and X."""
-        if not isinstance(image, np.ndarray) or image.dtype.kind != "c":
-            return image, axes
-        letters = axes.upper() if axes is not None else "TZYX"[4 - image.ndim :]
-        if len(letters) != image.ndim or letters[-2:] != "YX" or "C" in letters:
-            raise InputError(
-                f"a complex array of shape {image.shape} with axes {axes!r} cannot be used; give "
-                "rows and columns last (YX), and no axis C"
-            )
-        return np.stack((image.real, image.imag), -3), letters[:-2] + "CYX"
+        if measurement:
+            return split_complex(image, axes)
+        return super().real_array(image, axes, measurement=False)
 
     def check_noise(self, noise: NoiseModel) -> None:
         """Refuse noise of counts."""
