@@ -7,8 +7,9 @@ projections, ePIE) and for the best sample: the R-factor, sum | |F| - magnitude 
 over the measured data, and for samples the chi-square per datum.
 
 - ring: single-shot diffraction of a ring at 32 nm (FOLDER/eval/phase/hawk_ring_processed.npz),
-  amplitudes with a mask, support from the autocorrelation; the noise is not known: Gaussian,
-  ``RING_SIGMA`` in the file's units.
+  amplitudes with a mask. The beam stop hides what an autocorrelation needs; what is assumed is that
+  the object fills no more than a quarter of the field (oversampling 4), and is real. The noise is
+  not known: Gaussian, ``RING_SIGMA`` in the file's units.
 - star: far-field X-ray ptychography of a Siemens star (tike_siemens_star_ptycho.npz), the middle
   of the scan, the probe refined from the file's guess.
 - atoms: data100E of Elser, Lan and Bendory, "Benchmark problems for phase retrieval", SIAM J.
@@ -42,7 +43,7 @@ def ring(folder: Path) -> tuple[Array, dict[str, Any]]:
         "measured": "magnitude",
         "origin": "corner",
         "mask": file["mask"],
-        "support": "autocorrelation",
+        "oversampling": 4.0,
     }
     noise = {"kind": "gaussian", "sigma": RING_SIGMA}
     return file["amplitude"].astype(np.float64), {"forward": forward, "noise": noise}

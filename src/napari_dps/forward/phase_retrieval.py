@@ -41,7 +41,7 @@ class PhaseRetrieval(ForwardModel):
     """Beam stop and dead pixels: nonzero where measured, of the measurement's shape."""
     support: ArrayRef | None = None
     """Nonzero where the object may be, of the object's shape; or the word autocorrelation: from
-    the pattern itself."""
+    the pattern itself, which a beam stop of more than a few pixels falsifies."""
     support_threshold: float = Field(0.04, gt=0, lt=1)
     """Share of the autocorrelation's maximum above which a shift belongs to the support, where
     that is 'autocorrelation'."""
