@@ -14,7 +14,7 @@ over the measured data, and for samples the chi-square per datum.
   of the scan, the probe refined from the file's guess.
 - atoms: data100E of Elser, Lan and Bendory, "Benchmark problems for phase retrieval", SIAM J.
   Imaging Sci. 11 (2018): 100 atoms of 8 pixels each in a periodic cell. Solved means that the 800
-  brightest pixels hold 0.95 of the power; our model knows positivity and the prior, not the number.
+  brightest pixels hold 0.95 of the power; the model is told that number (``support_pixels``).
 """
 
 from __future__ import annotations
@@ -75,7 +75,13 @@ def atoms(folder: Path) -> tuple[Array, dict[str, Any]]:
     mask = np.ones((side, side))
     mask[0, 0] = 0  # the direct beam; the Nyquist column is not in the file either
     mask[:, side // 2] = 0
-    forward = {"kind": "phase-retrieval", "oversampling": 1.0, "origin": "corner", "mask": mask}
+    forward = {
+        "kind": "phase-retrieval",
+        "oversampling": 1.0,
+        "origin": "corner",
+        "mask": mask,
+        "support_pixels": ATOM_PIXELS,
+    }
     return plane, {"forward": forward, "noise": "poisson"}
 
 

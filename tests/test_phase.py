@@ -122,3 +122,18 @@ def test_bad_input_is_refused_in_one_sentence(fields, word):
 def test_bad_oversampling_is_refused(value):
     with pytest.raises(RecipeError, match="oversampling"):
         model(oversampling=value)
+
+
+def test_a_number_of_bright_pixels_picks_the_sparse_solution():
+    rng = np.random.default_rng(3)
+    truth = np.zeros((32, 32))
+    truth[tuple(rng.integers(0, 32, (2, 24)))] = 1 + rng.random(24)
+    grid = Grid((32, 32), dtype="float64")
+    chosen = model(oversampling=1.0, support_pixels=24, measured="magnitude").bind(grid)
+    y = chosen(torch.as_tensor(truth)[None, None])
+    parts = (chosen.far_field, chosen.back, y, None, Streams(0, [0], dtype=torch.float64))
+    found = phase_by_projections(*parts, chosen.x_shape, rounds=((4, 120),), pixels=24, polish=30)
+    got = register(found.image[0, 0].numpy(), truth)
+    assert int((found.image > 0).sum()) <= 24
+    assert np.linalg.norm(got - truth) < 0.05 * np.linalg.norm(truth)
+    assert not chosen.multimodal

@@ -32,6 +32,9 @@ class Operator:
     symmetric : bool
         Whether flips and shifts of the object leave the measurement unchanged, so that samples
         must be registered to each other before statistics.
+    multimodal : bool
+        Whether many different objects explain the measurement nearly as well, so that it pays to
+        search before sampling.
     phase_free : bool
         Whether only the global phase of a complex object leaves the measurement unchanged.
     response : float
@@ -44,6 +47,7 @@ class Operator:
     is_affine: bool = True
     measured: Tensor | None = None
     symmetric: bool = False
+    multimodal: bool = False
     phase_free: bool = False
     response: float = 1.0
     field: tuple[slice, ...]

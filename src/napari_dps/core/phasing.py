@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from napari_dps.core.estimate import Estimate
+from napari_dps.core.linalg import column
 from napari_dps.core.streams import Streams
 
 BETA = 0.9
@@ -31,6 +32,7 @@ def phase_by_projections(
     rounds: tuple[tuple[int, int], ...] = ROUNDS,
     polish: int = 60,
     positive: bool = True,
+    pixels: int | None = None,
 ) -> Estimate:
     """Return the restart with the smallest misfit of each frame.
 
@@ -52,10 +54,18 @@ def phase_by_projections(
     positive : bool
         Whether the object is real and non-negative; complex ones (two channels) have their support
         alone, and come with the global phase at which their sum is real.
+    pixels : int or None
+        Bright pixels of a real object, at most: all others are zero.
     """
 
     def project(x: Tensor) -> Tensor:
-        return x.clamp_min(0) if positive else x
+        if not positive:
+            return x
+        x = x.clamp_min(0)
+        if pixels is None or pixels >= x[0].numel():
+            return x
+        faintest = x.flatten(1).topk(pixels, 1).values[:, -1]
+        return torch.where(x >= column(faintest, x), x, torch.zeros_like(x))
 
     frames = magnitude.shape[0]
     starts = streams.uniform((rounds[0][0], *x_shape)).to(magnitude)

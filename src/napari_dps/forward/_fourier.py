@@ -33,6 +33,9 @@ class FourierMagnitude(Operator):
         Beam stop and support.
     channels : int
         1: a real, non-negative object; 2: real and imaginary part.
+    pixels : int or None
+        Bright pixels of a real object, at most. They are what tells solutions apart, so there is
+        no search for others that explain the data as well.
     """
 
     is_affine = False
@@ -48,9 +51,11 @@ class FourierMagnitude(Operator):
         measured: np.ndarray | None = None,
         support: np.ndarray | None = None,
         channels: int = 1,
+        pixels: int | None = None,
     ) -> None:
         super().__init__((channels, *object_shape), (1, *grid.shape))
-        self.intensity, self.centred = intensity, centred
+        self.intensity, self.centred, self.pixels = intensity, centred, pixels
+        self.multimodal = pixels is None
         self._axes = tuple(range(-len(object_shape), 0))
         self._inside = tuple(
             slice((n - m) // 2, (n - m) // 2 + m)
@@ -123,4 +128,5 @@ class FourierMagnitude(Operator):
             streams,
             self.x_shape,
             positive=self.x_shape[0] == 1,
+            pixels=self.pixels,
         )

@@ -45,6 +45,9 @@ class PhaseRetrieval(ForwardModel):
     support_threshold: float = Field(0.04, gt=0, lt=1)
     """Share of the autocorrelation's maximum above which a shift belongs to the support, where
     that is 'autocorrelation'."""
+    support_pixels: Annotated[int, Field(ge=1)] | None = None
+    """Bright pixels of a real object, at most, where their number is known and their places are
+    not (Elser's support size); the solution that samples start from has no more."""
     object: Literal["real", "complex"] = "real"
     """Real and non-negative, or complex: then its real and imaginary part are an axis C of
     length 2."""
@@ -152,4 +155,5 @@ class PhaseRetrieval(ForwardModel):
             measured=None if self.mask is None else load_mask(self.mask, grid.shape, "mask"),
             support=support,
             channels=self.object_channels(),
+            pixels=self.support_pixels if self.object == "real" else None,
         )
