@@ -47,3 +47,25 @@ def test_restore_image_takes_both_files_or_none(asked, monkeypatch, capsys) -> N
     with pytest.raises(SystemExit, match=r"\[IMAGE.tif RECIPE.json\]"):
         run(monkeypatch, "restore_image.py", "a.tif")
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "shape"),
+    [
+        ("tomography.py", "radon", (24, 64)),
+        ("kspace.py", "fourier-mask", (64, 64)),
+        ("ptychography.py", "ptychography", (25, 32, 32)),
+    ],
+)
+def test_simulated_experiments_are_given_as_measured(asked, monkeypatch, name, kind, shape) -> None:
+    given: list[Any] = []
+    fake = napari_dps.reconstruct
+
+    def watch(image: Any, /, **parts: Any) -> Result:
+        given.append((np.shape(image), parts["forward"]["kind"]))
+        return fake(image, **parts)
+
+    monkeypatch.setattr(napari_dps, "reconstruct", watch)
+    run(monkeypatch, name)
+    assert given == [(shape, kind)]
+    assert asked

@@ -19,13 +19,25 @@ def spec(kind):
     mask[5:9, 3:12] = 0
     rows, cols = np.mgrid[-4:5, -3:4]
     spot = np.exp(-(rows**2 / 6 + cols**2 / 3)) * (1 + 0.2 * rows)
-    extra = {"inpaint": {"mask": mask}, "psf": {"psf": np.clip(spot, 0, None)}}
+    places = [[0, 0], [3.5, 1], [1, 4.25]]
+    probe = np.exp(-(np.mgrid[-12:12, -10:10] ** 2).sum(0) / 40 * (1 - 0.3j))
+    extra = {
+        "inpaint": {"mask": mask},
+        "psf": {"psf": np.clip(spot, 0, None)},
+        "ptychography": {"probe": probe, "positions": places},
+    }
     return {"kind": kind, **extra.get(kind, {})}
+
+
+def grid_of(kind):
+    """Return a grid that the kind can measure on: a stack where it needs one."""
+    stacks = {"fourier-mask": 2, "ptychography": 3}
+    return GRID.with_shape((stacks[kind], *SHAPE)) if kind in stacks else GRID
 
 
 @pytest.fixture(params=list(registry("forward")))
 def operator(request):
-    return make("forward", spec(request.param)).bind(GRID)
+    return make("forward", spec(request.param)).bind(grid_of(request.param))
 
 
 def draw(shape, seed=0):

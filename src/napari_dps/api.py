@@ -146,6 +146,7 @@ def simulate(
         noise = recipe[1] if noise is None else noise
         recipe = None
     chosen = Recipe.parse(recipe, forward=forward, noise=noise, seed=seed)
+    image, axes = chosen.forward.real_array(image, axes, measurement=False)
     given = open_image(image, axes)
     if given.is_rgb:
         raise InputError(f"'{given.name}' is a colour (RGB) image; give one gray channel")

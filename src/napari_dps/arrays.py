@@ -248,6 +248,25 @@ class NumberOrArray(ArrayRef):
         return {"anyOf": [{"type": "number"}, {"type": "string", "format": "path"}]}
 
 
+def split_complex(image: Any, axes: str | None) -> tuple[Any, str | None]:
+    """Return an array and its axes; of a complex one its parts, as an axis C before Y and X.
+
+    Raises
+    ------
+    InputError
+        If the axes of a complex array do not end with YX, or have a C.
+    """
+    if not isinstance(image, np.ndarray) or image.dtype.kind != "c":
+        return image, axes
+    letters = axes.upper() if axes is not None else "TZYX"[4 - image.ndim :]
+    if len(letters) != image.ndim or letters[-2:] != "YX" or "C" in letters:
+        raise InputError(
+            f"a complex array of shape {image.shape} with axes {axes!r} cannot be used; give rows "
+            "and columns last (YX), and no axis C"
+        )
+    return np.stack((image.real, image.imag), -3), letters[:-2] + "CYX"
+
+
 ArrayField = Annotated[ArrayRef, "path or array"]
 
 

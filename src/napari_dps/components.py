@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from napari_dps.arrays import ArrayRef, NumberOrArray, load_mask
+from napari_dps.arrays import ArrayRef, NumberOrArray, load_mask, split_complex
 from napari_dps.errors import InputError, RecipeError
 from napari_dps.fields import describe_field
 from napari_dps.grid import Grid
@@ -312,6 +312,41 @@ class ForwardModel(Component):
         if mask is None or callable(mask):
             return None
         return load_mask(mask, frames.shape[1:], "mask")
+
+    def real_array(
+        self, image: Any, axes: str | None, *, measurement: bool = True
+    ) -> tuple[Any, str | None]:
+        """Return an image and its axes, a complex array as the real one that the model takes.
+
+        Parameters
+        ----------
+        image : array or other
+            As the user gave it.
+        axes : str or None
+            Its axes, where they were given.
+        measurement : bool
+            Whether it is a measurement, or an object to be measured.
+        """
+        if measurement or self.object_channels() == 1:
+            return image, axes
+        return split_complex(image, axes)
+
+    def check_noise(self, noise: "NoiseModel") -> None:
+        """Refuse noise that measurements of this kind cannot have; a RecipeError says why."""
+
+    def resolved(self, frames: Any, grid: Grid, report: dict[str, Any]) -> "ForwardModel":
+        """Return the model with everything that the measurement itself tells filled in.
+
+        Parameters
+        ----------
+        frames : ndarray, shape (F, *grid)
+            The measurement in photoelectrons.
+        grid : Grid
+            Its grid.
+        report : dict
+            Receives what was found.
+        """
+        return self
 
     def warnings(self, grid: Grid) -> list[str]:
         """Return what a user should know of this model on this grid; may raise as ``bind``."""

@@ -86,6 +86,7 @@ class Recipe(BaseModel):
             super().__init__(**fields)
         except ValidationError as error:
             raise RecipeError(sentence(error, "recipe", type(self))) from None
+        self.forward.check_noise(self.noise)
 
     @field_validator("forward", "noise", "prior", "sampler", mode="before")
     @classmethod

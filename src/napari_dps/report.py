@@ -28,6 +28,7 @@ def assemble(run: Run, count: int) -> Result:
     shape = run._finished[done[0], 0].shape
     samples = np.empty((len(done), frames, *shape), dtype=np.float32)
     symmetric = run._problem.operator.operator.symmetric
+    phase_free = run._problem.operator.operator.phase_free
     chi2 = np.array([[run._chi2[s, f] for f in range(len(live))] for s in done])
     order = np.argsort(chi2.mean(1), kind="stable") if symmetric else np.arange(len(done))
     for k, s in enumerate(order):
@@ -35,6 +36,8 @@ def assemble(run: Run, count: int) -> Result:
             value = run._finished[done[s], f]
             if symmetric and k > 0:
                 value = register(value, samples[0, frame]).astype(np.float32)
+            elif phase_free and k > 0:
+                value = register(value, samples[0, frame], phase_only=True).astype(np.float32)
             samples[k, frame] = value
     valid = run._prepared.valid
     for frame in run._prepared.constant:
@@ -138,6 +141,7 @@ def report(run: Run, done: list[int], chi2: Any) -> dict[str, Any]:
         "versions": versions(),
         "warnings": list(run.warnings),
         "noise": run._noise_report,
+        "forward": run._fields.get("forward", {}),
         "frames_constant": list(run._prepared.constant),
         "calibration": "nominal",
         "point_estimate": run._sampler.point_estimate,

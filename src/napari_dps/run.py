@@ -59,6 +59,7 @@ class Run:
         dtype: str = "float32",
     ) -> None:
         self.recipe: Recipe = Recipe.parse(recipe)
+        image, axes = self.recipe.forward.real_array(image, axes)
         self.image: Image
         self.image, self._colour = arrange(open_image(image, axes, pixel_size), self.recipe)
         self._datum = datum_of(self.image, self.recipe, self._colour)
@@ -116,6 +117,7 @@ class Run:
         dtype = getattr(torch, self._dtype)
         frames = self._prepared.frames
         self._grid = grid_of(self.image, self._datum, self.device, self._dtype)
+        self._resolve_forward()
         operator = self._operator()
         self.warnings += self.recipe.forward.warnings(self._grid)
         likelihood = self.recipe.noise.bind(self._grid)
@@ -177,6 +179,15 @@ class Run:
         if len(self._datum.object_axes) > 2 and self._datum.object_axes[0] == "C":
             prior = prior if self._colour else ChannelwisePrior(prior)
         return prior
+
+    def _resolve_forward(self) -> None:
+        """Let the forward model take from the measurement what it is to find there."""
+        gain, offset = self.recipe.noise.camera()
+        electrons = (self._prepared.frames[self._live].astype(np.float64) - offset) / gain
+        found: dict[str, Any] = {}
+        forward = self.recipe.forward.resolved(electrons, self._grid, found)
+        self.recipe = self.recipe.with_parts(forward=forward)
+        self._fields["forward"] = found
 
     def _operator(self) -> Any:
         """Return the physics, for every colour where the object has colours."""

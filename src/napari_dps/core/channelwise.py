@@ -25,6 +25,7 @@ class ChannelwiseOperator(Operator):
         self.single = operator
         self.is_affine, self.measured = operator.is_affine, operator.measured
         self.symmetric, self.multimodal = operator.symmetric, operator.multimodal
+        self.response = operator.response
 
     @staticmethod
     def _fold(v: Tensor) -> Tensor:

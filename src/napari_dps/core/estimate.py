@@ -113,7 +113,7 @@ def gaussian_field_estimate(
     own = variance / likelihood.redundancy
     shown = ((r**2 - weight * own).flatten(1).sum(1) / weight.flatten(1).sum(1)).clamp_min(0)
     floor = 1e-3 * (weight * own).flatten(1).sum(1) / weight.flatten(1).sum(1)
-    contrast = column(torch.maximum(shown, floor), y)
+    contrast = column(torch.maximum(shown, floor), y) / operator.response**2
     spectrum = power_law_spectrum(operator.x_shape[1:], 1.0, LENGTH, EXPONENT).to(y)
     axes = tuple(range(2, ones.ndim))
 

@@ -29,6 +29,7 @@ class IlluminatedOperator(Operator):
         self.inner, self.flat, self.background = operator, flat, background
         self.is_affine, self.measured = operator.is_affine, operator.measured
         self.symmetric, self.multimodal = operator.symmetric, operator.multimodal
+        self.phase_free, self.response = operator.phase_free, operator.response
         if hasattr(operator, "classical_estimate"):
             self.classical_estimate = self._classical_estimate
 

@@ -35,6 +35,11 @@ class Operator:
     multimodal : bool
         Whether many different objects explain the measurement nearly as well, so that it pays to
         search before sampling.
+    phase_free : bool
+        Whether only the global phase of a complex object leaves the measurement unchanged.
+    response : float
+        Root-mean-square of what structure of a few pixels adds to the measurement, over its own:
+        about 1 unless data are sums over many pixels.
     """
 
     x_shape: tuple[int, ...]
@@ -43,6 +48,8 @@ class Operator:
     measured: Tensor | None = None
     symmetric: bool = False
     multimodal: bool = False
+    phase_free: bool = False
+    response: float = 1.0
     field: tuple[slice, ...]
 
     def __init__(

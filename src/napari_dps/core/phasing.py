@@ -1,7 +1,8 @@
 """Alternating projections for phase retrieval: many restarts at once, the best by misfit.
 
 RAAR: Luke, "Relaxed averaged alternating reflections for diffraction imaging", Inverse Problems
-2005. Support and positivity as object constraint; unmeasured magnitudes stay free.
+2005. Support, and positivity of real objects, as object constraint; unmeasured magnitudes stay
+free.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from napari_dps.core.estimate import Estimate
+from napari_dps.core.linalg import column
 from napari_dps.core.streams import Streams
 
 BETA = 0.9
@@ -29,6 +31,8 @@ def phase_by_projections(
     *,
     rounds: tuple[tuple[int, int], ...] = ROUNDS,
     polish: int = 60,
+    positive: bool = True,
+    pixels: int | None = None,
 ) -> Estimate:
     """Return the restart with the smallest misfit of each frame.
 
@@ -47,9 +51,25 @@ def phase_by_projections(
         See ``ROUNDS``.
     polish : int
         Iterations of error reduction before a misfit is taken.
+    positive : bool
+        Whether the object is real and non-negative; complex ones (two channels) have their support
+        alone, and come with the global phase at which their sum is real.
+    pixels : int or None
+        Bright pixels of a real object, at most: all others are zero.
     """
+
+    def project(x: Tensor) -> Tensor:
+        if not positive:
+            return x
+        x = x.clamp_min(0)
+        if pixels is None or pixels >= x[0].numel():
+            return x
+        faintest = x.flatten(1).topk(pixels, 1).values[:, -1]
+        return torch.where(x >= column(faintest, x), x, torch.zeros_like(x))
+
     frames = magnitude.shape[0]
     starts = streams.uniform((rounds[0][0], *x_shape)).to(magnitude)
+    starts = starts if positive else 2 * starts - 1
     images, misfits = [], []
     for f in range(frames):
         y = magnitude[f : f + 1]
@@ -59,10 +79,10 @@ def phase_by_projections(
         x, misfit = starts[f], torch.zeros(len(field))
         for count, iterations in rounds:
             field = field[misfit.argsort()[:count]] if len(misfit) > count else field
-            field = _raar(far_field, back, y, known, field, iterations)
-            x, misfit = _polished(far_field, back, y, known, field, polish)
+            field = _raar(far_field, back, project, y, known, field, iterations)
+            x, misfit = _polished(far_field, back, project, y, known, field, polish)
         order = misfit.argsort()
-        images.append(x[order])
+        images.append(x[order] if positive else with_real_sum(x[order]))
         misfits.append(misfit[order])
     image = torch.stack([x[0] for x in images])
     return Estimate(
@@ -77,6 +97,16 @@ def phase_by_projections(
     )
 
 
+def with_real_sum(x: Tensor) -> Tensor:
+    """Return complex objects (R, 2, *spatial) with the global phase that makes their sum real."""
+    total = x.flatten(2).sum(2)
+    size = total.pow(2).sum(1).sqrt().clamp_min(torch.finfo(x.dtype).tiny)
+    shape = [-1, *[1] * (x.ndim - 2)]
+    cos, sin = (total[:, k] / size for k in range(2))
+    cos, sin = cos.reshape(shape), sin.reshape(shape)
+    return torch.stack((cos * x[:, 0] + sin * x[:, 1], cos * x[:, 1] - sin * x[:, 0]), 1)
+
+
 def _to_data(field: Tensor, y: Tensor, known: Tensor | None) -> Tensor:
     """Give a far field the measured magnitudes; unmeasured ones stay free."""
     fixed = field * (y / field.abs().clamp_min(torch.finfo(y.dtype).tiny))
@@ -86,6 +116,7 @@ def _to_data(field: Tensor, y: Tensor, known: Tensor | None) -> Tensor:
 def _raar(
     far_field: Callable[[Tensor], Tensor],
     back: Callable[[Tensor], Tensor],
+    project: Callable[[Tensor], Tensor],
     y: Tensor,
     known: Tensor | None,
     field: Tensor,
@@ -99,7 +130,7 @@ def _raar(
     for _ in range(iterations):
         data = _to_data(field, y, known)
         reflected = 2 * data - field
-        inside = far_field(back(reflected).clamp_min(0))
+        inside = far_field(project(back(reflected)))
         field = 0.5 * BETA * (2 * inside - reflected + field) + (1 - BETA) * data
     return field
 
@@ -107,15 +138,16 @@ def _raar(
 def _polished(
     far_field: Callable[[Tensor], Tensor],
     back: Callable[[Tensor], Tensor],
+    project: Callable[[Tensor], Tensor],
     y: Tensor,
     known: Tensor | None,
     field: Tensor,
     iterations: int,
 ) -> tuple[Tensor, Tensor]:
     """Return objects after error reduction, and the mean squared misfit of their magnitudes."""
-    x = back(_to_data(field, y, known)).clamp_min(0)
+    x = project(back(_to_data(field, y, known)))
     for _ in range(iterations):
-        x = back(_to_data(far_field(x), y, known)).clamp_min(0)
+        x = project(back(_to_data(far_field(x), y, known)))
     difference = far_field(x).abs() - y
     if known is not None:
         difference = torch.where(known, difference, torch.zeros_like(difference))

@@ -150,5 +150,6 @@ class Problem:
         """Return the noise in prior units of typical pixels of the least noisy frame."""
         if not self.operator.is_affine:
             return None
-        deviation = self.likelihood.variance(self.y).sqrt() / (self.operator.scale / 2)
+        slope = self.operator.operator.response * self.operator.scale / 2
+        deviation = self.likelihood.variance(self.y).sqrt() / slope
         return float(deviation.flatten(1).median(1).values.min())

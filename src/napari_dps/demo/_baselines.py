@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-__all__ = ["Blur", "best_by", "counts_misfit", "far_field_intensity", "hio", "richardson_lucy"]
+__all__ = [
+    "Blur",
+    "best_by",
+    "counts_misfit",
+    "far_field_intensity",
+    "filtered_back_projection",
+    "hio",
+    "richardson_lucy",
+]
 
 
 class Blur:
@@ -171,3 +179,38 @@ def hio(
     misfits = counts_misfit(counts, far_field_intensity(images, counts.shape))
     order = np.argsort(misfits, kind="stable")
     return images[order], misfits[order]
+
+
+def filtered_back_projection(sinogram: Array, angles: Array, centre: float | None = None) -> Array:
+    """Return the slice of a sinogram (angles, detector) by filtered back-projection.
+
+    Parameters
+    ----------
+    sinogram : ndarray, shape (A, N)
+        Parallel projections.
+    angles : ndarray, shape (A,)
+        Degrees, evenly spread over a half turn.
+    centre : float, optional
+        Detector pixel of the rotation axis; the middle if left out.
+
+    Notes
+    -----
+    Kak and Slaney, "Principles of Computerized Tomographic Imaging" (1988), chapter 3: the ramp
+    filter sampled in space, linear interpolation on the detector.
+    """
+    count, side = sinogram.shape
+    centre = (side - 1) / 2 if centre is None else centre
+    size = scipy.fft.next_fast_len(2 * side, real=True)
+    distance = np.minimum(np.arange(size), size - np.arange(size))
+    kernel = np.zeros(size)
+    kernel[0] = 0.25
+    odd = distance % 2 == 1
+    kernel[odd] = -1 / (np.pi * distance[odd]) ** 2
+    ramp = scipy.fft.rfft(kernel).real
+    filtered = scipy.fft.irfft(scipy.fft.rfft(sinogram, size, axis=1) * ramp, size, axis=1)
+    offset = np.arange(side) - centre
+    found = np.zeros((side, side))
+    for line, angle in zip(filtered[:, :side], np.deg2rad(angles), strict=True):
+        place = centre + np.cos(angle) * offset[None, :] - np.sin(angle) * offset[:, None]
+        found += np.interp(place, np.arange(side), line, left=0, right=0)
+    return np.asarray(found * np.pi / count)

@@ -31,6 +31,11 @@ class FourierMagnitude(Operator):
         Zero frequency in the centre.
     measured, support : ndarray of bool or None
         Beam stop and support.
+    channels : int
+        1: a real, non-negative object; 2: real and imaginary part.
+    pixels : int or None
+        Bright pixels of a real object, at most. They are what tells solutions apart, so there is
+        no search for others that explain the data as well.
     """
 
     is_affine = False
@@ -46,9 +51,12 @@ class FourierMagnitude(Operator):
         centred: bool,
         measured: np.ndarray | None = None,
         support: np.ndarray | None = None,
+        channels: int = 1,
+        pixels: int | None = None,
     ) -> None:
-        super().__init__((1, *object_shape), (1, *grid.shape))
-        self.intensity, self.centred = intensity, centred
+        super().__init__((channels, *object_shape), (1, *grid.shape))
+        self.intensity, self.centred, self.pixels = intensity, centred, pixels
+        self.multimodal = pixels is None
         self._axes = tuple(range(-len(object_shape), 0))
         self._inside = tuple(
             slice((n - m) // 2, (n - m) // 2 + m)
@@ -65,6 +73,8 @@ class FourierMagnitude(Operator):
         """Return F(pad(x)), complex, in the measurement's layout."""
         if self.support is not None:
             x = torch.where(self.support, x, torch.zeros_like(x))
+        if x.shape[1] == 2:
+            x = torch.complex(x[:, :1], x[:, 1:])
         wide = x.new_zeros((*x.shape[:2], *self.y_shape[1:]))
         index: tuple[Any, ...] = (..., *self._inside)
         wide[index] = x
@@ -74,14 +84,13 @@ class FourierMagnitude(Operator):
         return torch.fft.fftshift(field, self._axes) if self.centred else field
 
     def back(self, field: Tensor) -> Tensor:
-        """Return the real part of the adjoint of :meth:`far_field`."""
+        """Return the adjoint of :meth:`far_field`: of a real object its real part."""
         if self.centred:
             field = torch.fft.ifftshift(field, self._axes)
-        wide = torch.fft.fftshift(
-            torch.fft.ifftn(field, dim=self._axes, norm="ortho"), self._axes
-        ).real
+        wide = torch.fft.fftshift(torch.fft.ifftn(field, dim=self._axes, norm="ortho"), self._axes)
         index: tuple[Any, ...] = (..., *self._inside)
         x = wide[index]
+        x = torch.cat((x.real, x.imag), 1) if self.x_shape[0] == 2 else x.real
         return x if self.support is None else torch.where(self.support, x, torch.zeros_like(x))
 
     def __call__(self, x: Tensor, theta: object = None) -> Tensor:
@@ -113,5 +122,12 @@ class FourierMagnitude(Operator):
         """Return the best of many restarts of alternating projections, by misfit."""
         magnitude = y.clamp_min(0).sqrt() if self.intensity else y.clamp_min(0)
         return phase_by_projections(
-            self.far_field, self.back, magnitude, valid, streams, self.x_shape
+            self.far_field,
+            self.back,
+            magnitude,
+            valid,
+            streams,
+            self.x_shape,
+            positive=self.x_shape[0] == 1,
+            pixels=self.pixels,
         )

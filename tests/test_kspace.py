@@ -1,0 +1,109 @@
+"""Undersampled k-space: masks, the closed-form estimate, complex arrays, words for bad input."""
+
+import numpy as np
+import pytest
+import torch
+
+from napari_dps.components import make
+from napari_dps.core.likelihood import GaussianLikelihood
+from napari_dps.core.streams import Streams
+from napari_dps.errors import InputError, RecipeError
+from napari_dps.grid import Grid
+from napari_dps.recipe import Recipe
+
+SHAPE = (32, 24)
+GRID = Grid((2, *SHAPE), dtype="float64")
+
+
+def model(**fields):
+    """Return a model of k-space."""
+    return make("forward", {"kind": "fourier-mask", **fields})
+
+
+def truth(channels):
+    """Return a smooth object (1, C, Y, X)."""
+    rows, columns = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    values = [np.exp(-((rows - 12) ** 2 + (columns - 10 - 3 * k) ** 2) / 30) for k in range(2)]
+    return torch.as_tensor(np.stack(values[:channels]))[None]
+
+
+@pytest.mark.parametrize("pattern", ["lines", "random"])
+def test_masks_hold_the_share_and_the_centre(pattern):
+    mask = model(pattern=pattern, acceleration=4, centre=0.1).sampling((64, 64))
+    assert mask.mean() == pytest.approx(0.25, abs=0.01)
+    assert mask[30:35, 30:35].all()
+    assert (mask == model(pattern=pattern, acceleration=4, centre=0.1).sampling((64, 64))).all()
+    other = model(pattern=pattern, acceleration=4, centre=0.1, mask_seed=1).sampling((64, 64))
+    assert (mask != other).any()
+    corner = model(pattern=pattern, acceleration=4, centre=0.1, origin="corner").sampling((64, 64))
+    assert (np.fft.fftshift(corner) == mask).all()
+
+
+def test_full_sampling_is_the_orthonormal_transform():
+    x = truth(2)
+    z = model(acceleration=1).bind(GRID)(x)[0]
+    image = x[0, 0].numpy() + 1j * x[0, 1].numpy()
+    assert np.allclose(z[0] + 1j * z[1], np.fft.fftshift(np.fft.fft2(image, norm="ortho")))
+    operator = model(acceleration=1, origin="corner").bind(GRID)
+    assert torch.allclose(operator.transpose(operator(x)), x)
+
+
+@pytest.mark.parametrize("kind", ["real", "complex"])
+def test_estimate_is_better_than_zero_filling(kind):
+    operator = model(object=kind, acceleration=3).bind(GRID)
+    x = truth(operator.x_shape[0])
+    generator = torch.Generator().manual_seed(0)
+    noise = 0.1 * torch.randn((1, *operator.y_shape), generator=generator, dtype=torch.float64)
+    y = operator(x) + torch.where(operator.sampled, noise, 0)
+    streams = Streams(0, [0], dtype=torch.float64)
+    found = operator.classical_estimate(y, GaussianLikelihood(0.1), None, streams)
+    rms = (found.image - x).pow(2).mean().sqrt()
+    assert rms < 0.9 * (operator.transpose(y) - x).pow(2).mean().sqrt()
+    assert 0.3 * rms < float(found.noise) < 3 * rms
+    assert float(found.error) >= float(found.noise)
+
+
+def test_complex_arrays_are_taken_apart():
+    values = np.arange(12).reshape(3, 4) * (1 + 2j)
+    array, axes = model().real_array(values, None)
+    assert axes == "CYX" and np.array_equal(array, [values.real, values.imag])
+    array, axes = model().real_array(values[None], "TYX")
+    assert axes == "TCYX" and array.shape == (1, 2, 3, 4)
+    assert model().real_array(values.real, None)[1] is None
+    with pytest.raises(InputError, match="no axis C"):
+        model().real_array(values[None], "CYX")
+
+
+def test_counts_are_refused():
+    with pytest.raises(RecipeError, match="give the noise 'gaussian'"):
+        Recipe(forward="fourier-mask", noise="poisson")
+    assert Recipe(forward="fourier-mask", noise="gaussian").noise.kind == "gaussian"
+
+
+def test_missing_mean_level_is_told():
+    mask = np.ones(SHAPE)
+    mask[SHAPE[0] // 2] = 0
+    (told,) = model(mask=mask).warnings(GRID)
+    assert "zero frequency" in told
+    assert model().warnings(GRID) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "shape", "word"),
+    [
+        ({}, (3, 32, 24), "real and imaginary part as an axis of length 2"),
+        ({}, (32, 24), "real and imaginary part as an axis of length 2"),
+        ({"mask": np.ones((4, 4))}, (2, 32, 24), "the mask has shape"),
+        ({"mask": np.zeros(SHAPE)}, (2, 32, 24), "zero everywhere"),
+    ],
+)
+def test_bad_input_is_refused_in_one_sentence(fields, shape, word):
+    with pytest.raises(InputError, match=word):
+        model(**fields).bind(Grid(shape))
+
+
+def test_bad_parameters_are_refused():
+    with pytest.raises(RecipeError, match=r"acceleration = 0\.5"):
+        model(acceleration=0.5)
+    with pytest.raises(RecipeError, match="pattern"):
+        model(pattern="spiral")
