@@ -19,7 +19,18 @@ def spec(kind):
     mask[5:9, 3:12] = 0
     rows, cols = np.mgrid[-4:5, -3:4]
     spot = np.exp(-(rows**2 / 6 + cols**2 / 3)) * (1 + 0.2 * rows)
-    extra = {"inpaint": {"mask": mask}, "psf": {"psf": np.clip(spot, 0, None)}}
+    extra = {
+        "inpaint": {"mask": mask},
+        "psf": {"psf": np.clip(spot, 0, None)},
+        "nonlinear-blur": {"white": 0.9},
+        "compose": {
+            "steps": [
+                {"kind": "nonlinear-blur", "white": 2.0, "extent": 5.0},
+                {"kind": "downsample", "factor": [2, 3], "method": "bicubic"},
+                {"kind": "random-inpaint", "missing": 0.3},
+            ]
+        },
+    }
     return {"kind": kind, **extra.get(kind, {})}
 
 
