@@ -248,6 +248,10 @@ class ForwardModel(Component):
         """Return the pitch of the object's grid in micrometres; None where it is not known."""
         return grid.pixel_size
 
+    def object_offset(self, grid: Grid) -> tuple[float, ...]:
+        """Return the centre of the object's first pixel, in its pixels, from the measurement's."""
+        return (0.0,) * len(grid.shape)
+
     def measured_pixels(self, frames: Any) -> Any:
         """Return what this model says of measured pixels: True where measured, None for all.
 

@@ -58,7 +58,8 @@ def load_module(path: str, device: str) -> Callable[[Tensor], Tensor]:
             # torch calls TorchScript deprecated; files of it are there nevertheless.
             warnings.simplefilter("ignore")
             if any(name.startswith("code/") for name in inside) and "constants.pkl" in inside:
-                module: Any = torch.jit.load(str(file), map_location=device)
+                load: Any = torch.jit.load
+                module = load(str(file), map_location=device)
                 module.eval()
             elif any(name.startswith("models/") for name in inside):
                 _check_export(file)

@@ -1,6 +1,6 @@
 """Downsampling: the detector's pixels are coarser than the object's."""
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
@@ -32,8 +32,8 @@ class Downsample(ForwardModel):
 
     @field_validator("factor", mode="before")
     @classmethod
-    def _some_factor(cls, value: object) -> object:
-        factors = value if isinstance(value, (list, tuple)) else [value]
+    def _some_factor(cls, value: Any) -> Any:
+        factors: Any = value if isinstance(value, (list, tuple)) else [value]
         whole = all(isinstance(f, int) and not isinstance(f, bool) for f in factors)
         if not whole or len(factors) not in (1, 2) or not all(1 <= f <= 32 for f in factors):
             raise ValueError(
