@@ -47,3 +47,27 @@ def test_restore_image_takes_both_files_or_none(asked, monkeypatch, capsys) -> N
     with pytest.raises(SystemExit, match=r"\[IMAGE.tif RECIPE.json\]"):
         run(monkeypatch, "restore_image.py", "a.tif")
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("motion_blur", (128, 128)),
+        ("super_resolution", (64, 64)),
+        ("nonlinear_blur", (128, 128)),
+        ("compose", (64, 64)),
+        ("own_model", (128, 128)),
+    ],
+)
+def test_examples_of_forward_models_simulate_and_restore(asked, monkeypatch, name, shape) -> None:
+    given: list[dict[str, Any]] = []
+    stand_in = napari_dps.reconstruct
+
+    def reconstruct(image: Any, **parts: Any) -> Result:
+        given.append(parts)
+        return stand_in(image)
+
+    monkeypatch.setattr(napari_dps, "reconstruct", reconstruct)
+    run(monkeypatch, f"{name}.py")
+    assert asked[0][0].shape == shape
+    napari_dps.Recipe(**given[0])  # what it says can be said
