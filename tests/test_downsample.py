@@ -1,6 +1,5 @@
 """Downsampling: weights against torch's own, grids, and a finer result."""
 
-import numpy as np
 import pytest
 import torch
 
