@@ -11,6 +11,7 @@ from napari_dps.components import make
 from napari_dps.errors import InputError, RecipeError
 from napari_dps.grid import Grid
 
+FAST = {"kind": "mmps", "steps": 10}
 GRID = Grid((12, 10), pixel_size=(0.4, 0.6), dtype="float64")
 STEPS = [
     {"kind": "gaussian-blur", "sigma": 1.5},
@@ -144,6 +145,6 @@ def test_a_chain_simulates_and_restores():
     y = simulate(truth, forward=model, noise=noise)
     assert y.shape == (16, 10)
     prior = {"kind": "gaussian", "correlation_length": 3.0, "exponent": 2.0}
-    result = reconstruct(y, forward=model, noise=noise, prior=prior, samples=2)
+    result = reconstruct(y, forward=model, noise=noise, prior=prior, sampler=FAST, samples=2)
     assert result.mean.shape == truth.shape
     assert np.abs(result.mean - truth).mean() < 3

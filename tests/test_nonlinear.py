@@ -181,7 +181,7 @@ def test_a_gamma_image_is_restored():
     noise = {"kind": "gaussian", "sigma": 0.5}
     y = simulate(truth, forward=forward, noise=noise)
     prior = {"kind": "gaussian", "correlation_length": 3.0, "exponent": 2.0}
-    sampler = {"kind": "daps", "steps": 15, "informed_start": False}
+    sampler = {"kind": "daps", "steps": 10, "informed_start": False}
     result = reconstruct(y, forward=forward, noise=noise, prior=prior, sampler=sampler, samples=2)
     assert result.recipe.sampler.kind == "daps"
     assert np.abs(result.mean - truth).mean() < 3

@@ -54,7 +54,7 @@ class TableCurve:
 
     def __init__(self, light: np.ndarray, value: np.ndarray, grid: Grid) -> None:
         def tensor(v: np.ndarray) -> Tensor:
-            return torch.as_tensor(v, dtype=getattr(torch, grid.dtype), device=grid.device)
+            return torch.tensor(v.copy(), dtype=getattr(torch, grid.dtype), device=grid.device)
 
         self.light, self.value = tensor(light), tensor(value)
         self.steps = (self.value[1:] - self.value[:-1]) / (self.light[1:] - self.light[:-1])
