@@ -19,7 +19,17 @@ SRC = ROOT / "src" / "napari_dps"
 # The floors of the house. A room may import from lower floors and from itself; rooms that share a
 # floor see each other only where `OPEN` says so.
 FLOORS = [
-    {"errors", "grid", "arrays", "components", "recipe", "fields", "device", "_quantiles"},
+    {
+        "errors",
+        "grid",
+        "arrays",
+        "components",
+        "recipe",
+        "fields",
+        "device",
+        "_quantiles",
+        "saturation",
+    },
     {"core"},
     {"forward", "noise", "priors", "samplers"},
     {

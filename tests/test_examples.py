@@ -69,3 +69,27 @@ def test_simulated_experiments_are_given_as_measured(asked, monkeypatch, name, k
     run(monkeypatch, name)
     assert given == [(shape, kind)]
     assert asked
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("motion_blur", (128, 128)),
+        ("super_resolution", (64, 64)),
+        ("nonlinear_blur", (128, 128)),
+        ("compose", (64, 64)),
+        ("own_model", (128, 128)),
+    ],
+)
+def test_examples_of_forward_models_simulate_and_restore(asked, monkeypatch, name, shape) -> None:
+    given: list[dict[str, Any]] = []
+    stand_in = napari_dps.reconstruct
+
+    def reconstruct(image: Any, **parts: Any) -> Result:
+        given.append(parts)
+        return stand_in(image)
+
+    monkeypatch.setattr(napari_dps, "reconstruct", reconstruct)
+    run(monkeypatch, f"{name}.py")
+    assert asked[0][0].shape == shape
+    napari_dps.Recipe(**given[0])  # what it says can be said

@@ -25,6 +25,14 @@ def spec(kind):
         "inpaint": {"mask": mask},
         "psf": {"psf": np.clip(spot, 0, None)},
         "ptychography": {"probe": probe, "positions": places},
+        "nonlinear-blur": {"white": 0.9},
+        "compose": {
+            "steps": [
+                {"kind": "nonlinear-blur", "white": 2.0, "extent": 5.0},
+                {"kind": "downsample", "factor": [2, 3], "method": "bicubic"},
+                {"kind": "random-inpaint", "missing": 0.3},
+            ]
+        },
     }
     return {"kind": kind, **extra.get(kind, {})}
 

@@ -12,7 +12,7 @@ import pkgutil
 import warnings
 from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -209,6 +209,8 @@ class ForwardModel(Component):
     """
 
     group: ClassVar[str] = "forward"
+    only_masks: ClassVar[bool] = False
+    """Whether the measurement is the object itself, at some pixels."""
 
     background: NumberOrArray = Field(
         NumberOrArray(0.0), json_schema_extra={"unit": "ADU"}, validate_default=False
@@ -218,6 +220,11 @@ class ForwardModel(Component):
     flat_field: ArrayRef | None = None
     """Relative sensitivity or illumination of every pixel, about 1: an image of the measurement's
     shape."""
+    full_scale: Literal["auto"] | Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        "auto", json_schema_extra={"unit": "ADU"}
+    )
+    """Value at which the camera saturates; auto: the data type's largest, or a plateau at
+    2^k - 1. Saturated pixels are reported and, where counts are expected, left out."""
 
     def dimensions(self, axes: str, shape: tuple[int, ...]) -> int:
         """Return 3 where a measurement is a stack (a volume, the patterns of a scan), else 2.
@@ -347,6 +354,10 @@ class ForwardModel(Component):
             Receives what was found.
         """
         return self
+
+    def saturation_level(self) -> float | None:
+        """Return the camera's full scale in the image's units; None where it is to be found."""
+        return None if self.full_scale == "auto" else float(self.full_scale)
 
     def warnings(self, grid: Grid) -> list[str]:
         """Return what a user should know of this model on this grid; may raise as ``bind``."""

@@ -12,6 +12,7 @@ from napari_dps.arrays import ArrayRef, load_mask
 from napari_dps.datum import Datum, with_datum_last
 from napari_dps.errors import InputError
 from napari_dps.image import Image
+from napari_dps.saturation import saturated_pixels
 
 if TYPE_CHECKING:
     from napari_dps.recipe import Recipe
@@ -35,12 +36,15 @@ class Prepared:
         Frames without any contrast, which are copied and not restored.
     warnings : list of str
         What the user should know.
+    saturated : dict
+        How many pixels were saturated, at what value, and whether they were left out.
     """
 
     frames: NDArray[Any]
     valid: NDArray[np.bool_] | None
     constant: list[int]
     warnings: list[str]
+    saturated: dict[str, Any]
 
 
 def open_image(
@@ -88,6 +92,7 @@ def prepare(image: Image, recipe: Recipe, datum: Datum | None = None) -> Prepare
     if frames.dtype == bool:
         frames = frames.astype(np.uint16)  # frames of a detector that counts to one
     valid = _valid(image, axes, frames, recipe)
+    valid, saturated, warnings = _without_saturated(frames, valid, recipe)
     kept = frames if valid is None else np.where(valid, frames, np.zeros((), frames.dtype))
     kept = kept.reshape(-1, *whole)
     valid = None if valid is None else valid.reshape(kept.shape)
@@ -101,12 +106,11 @@ def prepare(image: Image, recipe: Recipe, datum: Datum | None = None) -> Prepare
             f"'{image.name}' is constant ({float(value):g} {where}), so there is nothing "
             "to restore; give an image with contrast"
         )
-    warnings = []
     if constant:
         warnings.append(
             f"frames without contrast were copied as they are: {', '.join(map(str, constant))}"
         )
-    return Prepared(kept, valid, constant, warnings)
+    return Prepared(kept, valid, constant, warnings, saturated)
 
 
 def _valid(
@@ -152,3 +156,42 @@ def _given(ref: ArrayRef, image: Image, axes: str, shape: tuple[int, ...]) -> ND
         order = [axes.index(letter) for letter in image.axes]
         return load_mask(ref, whole, "valid mask").transpose(order)
     return load_mask(ref, shape[-2:] if found == shape[-2:] else shape, "valid mask")
+
+
+def _without_saturated(
+    frames: NDArray[Any], valid: NDArray[np.bool_] | None, recipe: Recipe
+) -> tuple[NDArray[np.bool_] | None, dict[str, Any], list[str]]:
+    """Return which pixels count once saturated ones do not, what was found, and a warning.
+
+    Where counts are expected a full pixel tells only that there was at least so much light.
+    Gaussian noise may stand for images whose white is no full detector: there they count.
+    """
+    level, full = saturated_pixels(frames, recipe.forward.saturation_level())
+    if valid is not None:
+        full = full & valid
+    count = int(full.sum())
+    counting = recipe.noise.kind.startswith("poisson")
+    report = {"pixels": count, "value": level if count else None, "left_out": counting}
+    if not count:
+        return valid, report, []
+    if not counting:
+        return (
+            valid,
+            report,
+            [
+                f"{count} pixels are at {level:g}, the end of the scale, and count as measured; if "
+                "the detector was full there, leave them out (a `valid` mask, or inpaint with "
+                "`saturated`)"
+            ],
+        )
+    rest = ~full if valid is None else valid & ~full
+    if not rest.reshape(len(frames), -1).any(1).all():
+        raise InputError(
+            f"every pixel of a frame is saturated (at {level:g}), so there is nothing to restore; "
+            "give one with less light, or the camera's `full_scale`"
+        )
+    text = (
+        f"{count} pixels are saturated (at {level:g}) and were left out; if {level:g} is not the "
+        "camera's full scale, give `full_scale` of the forward model"
+    )
+    return rest, report, [text]

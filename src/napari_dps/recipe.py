@@ -1,7 +1,7 @@
 """The recipe: everything that was chosen, as one small JSON text. Document and provenance."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -176,13 +176,33 @@ class Recipe(BaseModel):
         parts: dict[str, Any] = {}
         for group in GROUPS:
             component: Component = getattr(self, group)
-            arrays = {
-                name: change(getattr(component, name))
-                for name in type(component).model_fields
-                if isinstance(getattr(component, name), ArrayRef)
-            }
-            if arrays:
-                parts[group] = component.model_copy(update=arrays)
+            changed = map_arrays(component, change)
+            if changed is not component:
+                parts[group] = changed
         if self.valid is not None:
             parts["valid"] = change(self.valid)
         return self.with_parts(**parts) if parts else self
+
+
+def map_arrays(value: Any, change: Callable[[ArrayRef], ArrayRef]) -> Any:
+    """Return a component with every array replaced, those of components inside it included.
+
+    Parameters
+    ----------
+    value : object
+        A component, or what a field of one holds; it is given back where it holds no array.
+    change : callable
+        From an array to another.
+    """
+    if isinstance(value, ArrayRef):
+        return change(value)
+    if isinstance(value, (tuple, list)):
+        inner = [map_arrays(item, change) for item in value]
+        same = all(new is old for new, old in zip(inner, value, strict=True))
+        return value if same else type(value)(inner)
+    if isinstance(value, Component):
+        fields = {name: getattr(value, name) for name in type(value).model_fields}
+        new = {name: map_arrays(field, change) for name, field in fields.items()}
+        update = {name: field for name, field in new.items() if field is not fields[name]}
+        return value.model_copy(update=update) if update else value
+    return value

@@ -142,6 +142,7 @@ def report(run: Run, done: list[int], chi2: Any) -> dict[str, Any]:
         "warnings": list(run.warnings),
         "noise": run._noise_report,
         "forward": run._fields.get("forward", {}),
+        "saturated": dict(run._prepared.saturated),
         "frames_constant": list(run._prepared.constant),
         "calibration": "nominal",
         "point_estimate": run._sampler.point_estimate,

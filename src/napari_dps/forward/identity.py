@@ -14,6 +14,7 @@ class Identity(ForwardModel):
 
     kind: Literal["identity"] = "identity"
     title: ClassVar[str] = "Identity (denoise)"
+    only_masks: ClassVar[bool] = True
 
     def bind(self, grid: Grid) -> "Operator":
         """Build the operator."""

@@ -1,55 +1,114 @@
-"""Inpainting: a known mask of measured pixels."""
+"""Inpainting: pixels that are missing by a mask, by boxes, as NaN, or since they are saturated."""
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field, field_validator
 
 from napari_dps.arrays import ArrayRef, load_mask
 from napari_dps.components import ForwardModel
 from napari_dps.errors import InputError
 from napari_dps.grid import Grid
+from napari_dps.saturation import saturated_pixels
 
 if TYPE_CHECKING:
     from napari_dps.core.operator import Operator
 
+Box = tuple[int, int, int, int]
+
 
 class Inpaint(ForwardModel):
-    """Missing pixels: only those where the mask is nonzero were measured."""
+    """Missing pixels: by a mask, boxes, NaN or saturation; all that are named are missing."""
 
     kind: Literal["inpaint"] = "inpaint"
     title: ClassVar[str] = "Missing pixels (mask)"
+    only_masks: ClassVar[bool] = True
 
     mask: ArrayRef | None = None
-    """Mask of the image's shape, nonzero where measured; left out: NaN pixels are missing."""
+    """Mask of the image's shape, nonzero where measured. NaN pixels are missing with or without
+    one."""
+    box: tuple[Box, ...] = Field((), json_schema_extra={"unit": "px"})
+    """A missing box [y0, x0, y1, x1], its last row and column not included, or a list of boxes."""
+    saturated: bool = False
+    """Whether saturated pixels are missing too; see full_scale."""
 
-    def measured_pixels(self, frames: Any) -> Any:
-        """Return True where measured: the mask's pixels or, without one, those that are not NaN.
+    @field_validator("box", mode="before")
+    @classmethod
+    def _boxes(cls, value: Any) -> Any:
+        if value is None:
+            return ()
+        if isinstance(value, np.ndarray):
+            value = value.tolist()
+        if not isinstance(value, (list, tuple)):
+            raise ValueError("give [y0, x0, y1, x1] in whole pixels, or a list of such boxes")
+        boxes = [value] if value and not isinstance(value[0], (list, tuple)) else value
+        for one in boxes:
+            whole = all(isinstance(n, int) and not isinstance(n, bool) for n in one)
+            if len(one) != 4 or not whole:
+                raise ValueError("give [y0, x0, y1, x1] in whole pixels, or a list of such boxes")
+            y0, x0, y1, x1 = one
+            if not (0 <= y0 < y1 and 0 <= x0 < x1):
+                raise ValueError(
+                    "a box is [y0, x0, y1, x1] with y0 below y1, x0 below x1 and none negative"
+                )
+        return tuple(tuple(one) for one in boxes)
+
+    def known(self, shape: tuple[int, ...]) -> np.ndarray | None:
+        """Return True where mask and boxes leave pixels; None where neither is given.
 
         Raises
         ------
         InputError
-            If there is no mask and no pixel is NaN.
+            If they do not fit the shape or leave nothing.
         """
+        if self.mask is None and not self.box:
+            return None
+        known = np.ones(shape, bool)
         if self.mask is not None:
-            return super().measured_pixels(frames)
-        finite = np.isfinite(frames) if frames.dtype.kind == "f" else np.ones(frames.shape, bool)
-        if finite.all():
+            known &= load_mask(self.mask, shape, "mask")
+        for y0, x0, y1, x1 in self.box:
+            if y1 > shape[-2] or x1 > shape[-1]:
+                raise InputError(
+                    f"the box [{y0}, {x0}, {y1}, {x1}] leaves the image of {shape[-2]} x "
+                    f"{shape[-1]} pixels; give one inside it"
+                )
+            known[..., y0:y1, x0:x1] = False
+        if not known.any():
+            raise InputError("mask and boxes leave no pixel that was measured; leave some")
+        return known
+
+    def measured_pixels(self, frames: Any) -> Any:
+        """Return True where measured.
+
+        Raises
+        ------
+        InputError
+            If nothing is missing at all.
+        """
+        known = self.known(frames.shape[1:])
+        found = np.ones(frames.shape, bool)
+        if known is not None:
+            found &= known
+        if frames.dtype.kind == "f":
+            found &= np.isfinite(frames)
+        if self.saturated:
+            found &= ~saturated_pixels(frames, self.saturation_level())[1]
+        if known is None and found.all():
             raise InputError(
-                "inpaint was chosen without a mask, and no pixel is NaN; give a mask that is "
-                "nonzero where pixels were measured"
+                "inpaint was chosen without a mask, and no pixel is "
+                + ("saturated or NaN" if self.saturated else "NaN")
+                + "; give a mask that is nonzero where pixels were measured, or a box that was not"
             )
-        return finite
+        return found
 
     def bind(self, grid: Grid) -> "Operator":
         """Build the operator."""
         from napari_dps.forward._mask import Mask
 
-        if self.mask is None:
-            return Mask(None, grid)
-        mask = load_mask(self.mask, grid.shape, "mask")
-        if mask.all():
+        known = self.known(grid.shape)
+        if known is not None and known.all() and not self.saturated:
             raise InputError(
                 "the mask is nonzero everywhere, so nothing is missing; set missing pixels to 0 "
                 "or use the forward model 'identity'"
             )
-        return Mask(mask, grid)
+        return Mask(known, grid)

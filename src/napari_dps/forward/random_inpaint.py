@@ -13,10 +13,14 @@ if TYPE_CHECKING:
 
 
 class RandomInpaint(ForwardModel):
-    """Random missing pixels: a fraction is lost, the same ones for a given seed."""
+    """Random missing pixels: a fraction is lost, the same ones for a given seed.
+
+    Chung et al. (ICLR 2023) lose 92 %, the same pixels of every colour: ``missing`` 0.92.
+    """
 
     kind: Literal["random-inpaint"] = "random-inpaint"
     title: ClassVar[str] = "Random missing pixels"
+    only_masks: ClassVar[bool] = True
 
     missing: float = Field(0.8, gt=0, lt=1)
     """Fraction of the pixels that is lost."""

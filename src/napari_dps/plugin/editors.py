@@ -23,6 +23,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_dps.arrays import ArrayRef, NumberOrArray
+from napari_dps.components import Component
 from napari_dps.errors import RecipeError
 from napari_dps.fields import FieldInfo
 from napari_dps.plugin.number_box import NumberBox
@@ -127,6 +129,7 @@ class JsonEditor(TextEditor):
         super().__init__(parent=parent)
         self._name = name
         self._given: tuple[str, Any] = ("", None)
+        self._arrays: dict[str, ArrayRef] = {}
 
     def value(self) -> Any:
         """Return the structure.
@@ -140,15 +143,36 @@ class JsonEditor(TextEditor):
         if text == self._given[0]:
             return self._given[1]
         try:
-            return json.loads(text) if text else None
+            return self._with_arrays(json.loads(text)) if text else None
         except json.JSONDecodeError as error:
             raise RecipeError(f"{self._name} is no JSON ({error.msg}); write e.g. [1, 2]") from None
 
     def set_value(self, value: Any) -> None:
         """Show a structure."""
-        text = "" if value is None else json.dumps(value, default=str)
+        self._arrays = {}
+        text = "" if value is None else json.dumps(value, default=self._plain)
         self._given = (text, value)
         self._line.setText(text)
+
+    def _plain(self, value: Any) -> Any:
+        if isinstance(value, Component):
+            # What is not the default: a chain of models shall stay a text that can be read.
+            fields = {n: getattr(value, n) for n in type(value).model_fields if n != "kind"}
+            default = {n: f.get_default() for n, f in type(value).model_fields.items()}
+            return {"kind": value.kind} | {n: v for n, v in fields.items() if v != default[n]}
+        if isinstance(value, NumberOrArray) and value.number is not None:
+            return value.number
+        if isinstance(value, ArrayRef):
+            self._arrays[str(value)] = value
+        return str(value)
+
+    def _with_arrays(self, value: Any) -> Any:
+        """Put the arrays that were given in memory back where the text names them."""
+        if isinstance(value, dict):
+            return {name: self._with_arrays(inner) for name, inner in value.items()}
+        if isinstance(value, list):
+            return [self._with_arrays(inner) for inner in value]
+        return self._arrays.get(value, value) if isinstance(value, str) else value
 
 
 class MaybeEditor(QWidget):
@@ -213,7 +237,7 @@ def make_editor(info: FieldInfo, array_editor: Callable[[str, bool], QWidget]) -
     elif info.annotation == "array":
         editor = array_editor(info.name, info.number)
     elif info.annotation is str:
-        named = info.name in ("path", "file", "spectrum")
+        named = info.name in ("path", "file", "spectrum", "module")
         editor = TextEditor("folder" if info.unit == "folder" else "file" if named else "")
     else:
         editor = JsonEditor(info.name)

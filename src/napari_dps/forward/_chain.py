@@ -1,0 +1,102 @@
+"""Operators one after the other (torch part)."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import torch
+from torch import Tensor
+
+from napari_dps.core.estimate import Estimate, gaussian_field_estimate
+from napari_dps.core.likelihood import Likelihood
+from napari_dps.core.linearised import KnownVariance, linearised_estimate
+from napari_dps.core.operator import Linear, Operator
+from napari_dps.core.streams import Streams
+
+
+class Chain(Operator):
+    """z = A_n(... A_1(x)).
+
+    Parameters
+    ----------
+    operators : list of Operator
+        The first is applied first; the object of each is the measurement of the one before, light
+        from beyond the field included.
+    masks : list of Tensor
+        Which data of the last were measured, all to be fulfilled.
+    """
+
+    def __init__(self, operators: list[Operator], masks: list[Tensor]) -> None:
+        first, last = operators[0], operators[-1]
+        super().__init__(first.x_shape, last.y_shape, _field(operators))
+        self.operators = operators
+        self.is_affine = all(o.is_affine for o in operators)
+        self.measured = reduce(torch.logical_and, masks) if masks else None
+        self.symmetric = last.symmetric
+        self.multimodal = bool(getattr(last, "multimodal", last.symmetric))
+        if not self.is_affine:
+            self.classical_estimate = self._classical_estimate
+
+    def __call__(self, x: Tensor, theta: object = None) -> Tensor:
+        """Return the expected measurement."""
+        for operator in self.operators:
+            x = operator(x)
+        return x
+
+    def linearize(self, x: Tensor) -> tuple[Tensor, Linear, Linear]:
+        """Return z and the products of all Jacobians."""
+        forward, backward = [], []
+        for operator in self.operators:
+            x, jvp, vjp = operator.linearize(x)
+            forward.append(jvp)
+            backward.append(vjp)
+
+        def down(v: Tensor) -> Tensor:
+            return reduce(lambda u, f: f(u), forward, v)
+
+        def up(v: Tensor) -> Tensor:
+            return reduce(lambda u, f: f(u), reversed(backward), v)
+
+        return x, down, up
+
+    def adjoint(self, v: Tensor, x: Tensor | None = None) -> Tensor:
+        """Return J^T v; an affine chain needs no object for it."""
+        if not self.is_affine:
+            return super().adjoint(v, x)
+        return reduce(lambda u, o: o.adjoint(u), reversed(self.operators), v)
+
+    def _classical_estimate(
+        self, y: Tensor, likelihood: Likelihood, valid: Tensor | None, streams: Streams
+    ) -> Estimate:
+        """Return a first estimate: by the last one's own where only magnitudes were recorded."""
+        if not self.multimodal:
+            return linearised_estimate(self, y, likelihood, valid, streams)
+        last = self.operators[-1]
+        found: Estimate = last.classical_estimate(  # type: ignore[attr-defined]
+            y, likelihood, valid, streams
+        )
+        front = Chain(self.operators[:-1], [])
+        noise = found.error.clamp_min(1e-6).reshape(-1, *[1] * (found.image.ndim - 1))
+
+        def before(image: Tensor) -> Estimate:
+            known = KnownVariance(noise[: len(image)] ** 2 * torch.ones_like(image), 1.0)
+            return gaussian_field_estimate(front, image, known, None, streams, positive=True)
+
+        outer = before(found.image)
+        found.image = outer.image
+        found.candidates = None
+        return found
+
+
+def _field(operators: list[Operator]) -> tuple[slice, ...]:
+    """Return the part of the first one's object that the last one's measurement shows."""
+    field = operators[-1].field
+    for operator in reversed(operators[:-1]):
+        parts = []
+        for part, outer, n in zip(field, operator.field, operator.y_shape[1:], strict=True):
+            # The object's field holds a whole number of pixels for each that it is seen by.
+            ratio = (outer.stop - outer.start) / n
+            begin = outer.start + round(part.start * ratio)
+            parts.append(slice(begin, begin + round((part.stop - part.start) * ratio)))
+        field = tuple(parts)
+    return field

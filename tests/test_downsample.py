@@ -1,0 +1,75 @@
+"""Downsampling: weights against torch's own, grids, and a finer result."""
+
+import pytest
+import torch
+
+from napari_dps.components import make
+from napari_dps.errors import InputError, RecipeError
+from napari_dps.forward._resample import bicubic
+from napari_dps.grid import Grid
+
+GRID = Grid((12, 10), pixel_size=(0.4, 0.6), dtype="float64")
+
+
+def bound(**fields):
+    return make("forward", {"kind": "downsample", **fields}).bind(GRID)
+
+
+def test_binning_is_the_mean_of_blocks():
+    operator = bound(factor=[2, 3])
+    assert operator.x_shape == (1, 24, 30) and operator.y_shape == (1, 12, 10)
+    x = torch.rand((2, 1, 24, 30), dtype=torch.float64)
+    assert torch.allclose(operator(x), x.reshape(2, 1, 12, 2, 10, 3).mean((3, 5)))
+    assert operator.field == (slice(0, 24), slice(0, 30))
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4, 5])
+def test_bicubic_agrees_with_torch_inside(factor):
+    operator = bound(factor=factor, method="bicubic")
+    x = torch.rand((1, *operator.x_shape), dtype=torch.float64)
+    seen = operator.crop(x)
+    known = torch.nn.functional.interpolate(
+        seen, size=GRID.shape, mode="bicubic", antialias=True, align_corners=False
+    )
+    assert torch.allclose(operator(x)[..., 2:-2, 2:-2], known[..., 2:-2, 2:-2], atol=1e-9)
+    first, weights = bicubic(factor)
+    assert weights.sum() == pytest.approx(1)
+    assert first + (len(weights) - 1) / 2 == pytest.approx((factor - 1) / 2)
+
+
+@pytest.mark.parametrize("method", ["binning", "bicubic"])
+def test_a_flat_object_keeps_its_value_to_the_border(method):
+    operator = bound(factor=4, method=method)
+    flat = torch.full((1, *operator.x_shape), 7.0, dtype=torch.float64)
+    assert torch.allclose(operator(flat), torch.full_like(operator(flat), 7.0))
+    assert operator.crop(flat).shape[-2:] == (48, 40)
+
+
+def test_the_object_lies_on_the_finer_grid():
+    model = make("forward", {"kind": "downsample", "factor": [2, 4]})
+    assert model.object_pixel_size(GRID) == pytest.approx((0.2, 0.15))
+    assert model.object_pixel_size(Grid((12, 10))) is None
+    assert model.object_offset(GRID) == (-0.5, -1.5)
+    assert model.measurement_shape((24, 40)) == (12, 10)
+    assert model.factors(3) == (1, 2, 4)
+
+
+@pytest.mark.parametrize(
+    ("factor", "word"),
+    [
+        (1, "leaves the pixels"),
+        (0, "whole number from 2 to 32"),
+        (1.5, "whole number from 2 to 32"),
+        ([2, 3, 4], "one for Y and one for X"),
+        ("x", "whole number"),
+        (True, "whole number"),
+    ],
+)
+def test_bad_factors_are_one_sentence(factor, word):
+    with pytest.raises(RecipeError, match=word):
+        make("forward", {"kind": "downsample", "factor": factor})
+
+
+def test_objects_that_do_not_divide_are_refused():
+    with pytest.raises(InputError, match="crop it to multiples"):
+        make("forward", "downsample").measurement_shape((25, 24))
