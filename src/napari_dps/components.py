@@ -1,28 +1,34 @@
-"""Components (forward model, noise, prior, sampler) and the registry that finds them.
-
-A component is a frozen pydantic model: light to import, to check and to write as JSON. What it
-stands for is built by ``bind(grid)``; only there may torch be imported.
-"""
+"""The registry of components, and what a recipe's parts are made of (see :mod:`.kinds`)."""
 
 import difflib
-import hashlib
 import importlib
 import importlib.metadata
 import pkgutil
 import warnings
 from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
-from napari_dps.arrays import ArrayRef, NumberOrArray, load_mask, split_complex
-from napari_dps.errors import InputError, RecipeError
+from napari_dps.errors import RecipeError
 from napari_dps.fields import describe_field
-from napari_dps.grid import Grid
+from napari_dps.kinds import Component, ForwardModel, NoiseModel, PriorSource, SamplerChoice
 
-if TYPE_CHECKING:
-    from napari_dps.core.operator import Operator
+__all__ = [
+    "GROUPS",
+    "Component",
+    "ComponentGroup",
+    "ForwardModel",
+    "NoiseModel",
+    "PriorSource",
+    "SamplerChoice",
+    "component_class",
+    "make",
+    "nearest",
+    "registry",
+    "sentence",
+]
 
 GROUPS = {
     "forward": "napari_dps.forward",
@@ -30,31 +36,6 @@ GROUPS = {
     "prior": "napari_dps.priors",
     "sampler": "napari_dps.samplers",
 }
-
-
-class Component(BaseModel):
-    """Base of everything that a recipe can choose."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True
-    )
-    group: ClassVar[str] = ""
-    title: ClassVar[str] = ""
-    kind: str
-
-    def bind(self, grid: Grid) -> Any:
-        """Build the torch object that this choice stands for on ``grid``."""
-        raise TypeError(f"{type(self).__name__} cannot be bound")
-
-    @classmethod
-    def kind_name(cls) -> str:
-        """Return the name under which recipes know this class."""
-        return str(get_args(cls.model_fields["kind"].annotation)[0])
-
-    @classmethod
-    def summary(cls) -> str:
-        """Return the first line of the documentation."""
-        return (cls.__doc__ or "").strip().splitlines()[0]
 
 
 def _own_kind(value: object) -> bool:
@@ -199,237 +180,6 @@ def _owner(model: type[BaseModel] | None, names: list[str]) -> type[BaseModel] |
         inner = get_args(field.annotation) if field is not None else ()
         model = next((m for m in inner if isinstance(m, type) and issubclass(m, BaseModel)), None)
     return model
-
-
-class ForwardModel(Component):
-    """Base of forward models: how the object becomes the expected measurement.
-
-    ``bind(grid)`` is the optics alone. Light that does not come from the object, and uneven
-    illumination, are common to all models and are added by the run.
-    """
-
-    group: ClassVar[str] = "forward"
-    only_masks: ClassVar[bool] = False
-    """Whether the measurement is the object itself, at some pixels."""
-
-    background: NumberOrArray = Field(
-        NumberOrArray(0.0), json_schema_extra={"unit": "ADU"}, validate_default=False
-    )
-    """Light that reaches the detector without coming from the object, above the camera's offset:
-    a number, or an image of the measurement's shape."""
-    flat_field: ArrayRef | None = None
-    """Relative sensitivity or illumination of every pixel, about 1: an image of the measurement's
-    shape."""
-    full_scale: Literal["auto"] | Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
-        "auto", json_schema_extra={"unit": "ADU"}
-    )
-    """Value at which the camera saturates; auto: the data type's largest, or a plateau at
-    2^k - 1. Saturated pixels are reported and, where counts are expected, left out."""
-
-    def dimensions(self, axes: str, shape: tuple[int, ...]) -> int:
-        """Return 3 where a measurement is a stack (a volume, the patterns of a scan), else 2.
-
-        The stack's axis is Z where there is one, else the last before Y and X. Other axes are
-        frames, restored one by one.
-
-        Parameters
-        ----------
-        axes : str
-            One letter per axis of the image.
-        shape : tuple of int
-            Its shape.
-        """
-        return 2
-
-    def object_dimensions(self, axes: str, shape: tuple[int, ...]) -> int:
-        """Return 3 where the object behind such an image (or itself given) is a volume, else 2."""
-        return self.dimensions(axes, shape)
-
-    def object_channels(self) -> int:
-        """Return 2 where the object is complex (real and imaginary part), else 1."""
-        return 1
-
-    def measurement_shape(self, object_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape of the measurement of an object of the given shape (pixels)."""
-        return tuple(object_shape)
-
-    def object_pixel_size(self, grid: Grid) -> tuple[float, ...] | None:
-        """Return the pitch of the object's grid in micrometres; None where it is not known."""
-        return grid.pixel_size
-
-    def object_offset(self, grid: Grid) -> tuple[float, ...]:
-        """Return the centre of the object's first pixel, in its pixels, from the measurement's."""
-        return (0.0,) * len(grid.shape)
-
-    def illuminated(self, grid: Grid, gain: float = 1.0) -> "Operator":
-        """Build the operator, with flat field and background where they are given.
-
-        Parameters
-        ----------
-        grid : Grid
-            The measurement's grid.
-        gain : float
-            ADU per electron, for the background.
-
-        Raises
-        ------
-        InputError
-            If background or flat field have another shape, or are negative or not finite.
-        """
-        operator: Operator = self.bind(grid)
-        flat, dark = self._flat(grid), self.background.on(grid.shape, "background", minimum=0)
-        if flat is None and not dark.any():
-            return operator
-        import torch
-
-        from napari_dps.core.illumination import IlluminatedOperator
-
-        def tensor(values: Any) -> Any:
-            dtype = getattr(torch, grid.dtype)
-            made = torch.as_tensor(values, dtype=dtype, device=grid.device)
-            return made.reshape(operator.y_shape) if made.ndim else made
-
-        return IlluminatedOperator(
-            operator,
-            None if flat is None else tensor(flat),
-            tensor(dark / gain) if dark.any() else None,
-        )
-
-    def _flat(self, grid: Grid) -> Any:
-        if self.flat_field is None:
-            return None
-        flat = NumberOrArray.parse(self.flat_field).on(grid.shape, "flat field", minimum=0)
-        mean = float(flat.mean())
-        if mean <= 0 or not flat.ndim:
-            raise InputError(
-                "the flat field is zero everywhere or one number; give an image of the relative "
-                "sensitivity of every pixel"
-            )
-        return flat / mean
-
-    def measured_pixels(self, frames: Any) -> Any:
-        """Return what this model says of measured pixels: True where measured, None for all.
-
-        Parameters
-        ----------
-        frames : ndarray, shape (F, *grid)
-            The measurement in its own units; NaN where the file has none.
-        """
-        mask = getattr(self, "mask", None)
-        if mask is None or callable(mask):
-            return None
-        return load_mask(mask, frames.shape[1:], "mask")
-
-    def real_array(
-        self, image: Any, axes: str | None, *, measurement: bool = True
-    ) -> tuple[Any, str | None]:
-        """Return an image and its axes, a complex array as the real one that the model takes.
-
-        Parameters
-        ----------
-        image : array or other
-            As the user gave it.
-        axes : str or None
-            Its axes, where they were given.
-        measurement : bool
-            Whether it is a measurement, or an object to be measured.
-        """
-        if measurement or self.object_channels() == 1:
-            return image, axes
-        return split_complex(image, axes)
-
-    def check_noise(self, noise: "NoiseModel") -> None:
-        """Refuse noise that measurements of this kind cannot have; a RecipeError says why."""
-
-    def resolved(self, frames: Any, grid: Grid, report: dict[str, Any]) -> "ForwardModel":
-        """Return the model with everything that the measurement itself tells filled in.
-
-        Parameters
-        ----------
-        frames : ndarray, shape (F, *grid)
-            The measurement in photoelectrons.
-        grid : Grid
-            Its grid.
-        report : dict
-            Receives what was found.
-        """
-        return self
-
-    def saturation_level(self) -> float | None:
-        """Return the camera's full scale in the image's units; None where it is to be found."""
-        return None if self.full_scale == "auto" else float(self.full_scale)
-
-    def warnings(self, grid: Grid) -> list[str]:
-        """Return what a user should know of this model on this grid; may raise as ``bind``."""
-        return []
-
-    def object_to_input(self, values: Any, gain: float, offset: float) -> Any:
-        """Turn an object in photoelectrons into the units of the input image."""
-        return values * gain + offset
-
-    def object_from_input(self, values: Any, gain: float, offset: float) -> Any:
-        """Turn an object in the units of the input image into photoelectrons."""
-        return (values - offset) / gain
-
-
-class NoiseModel(Component):
-    """Base of noise models: how the expected measurement becomes the recorded one."""
-
-    group: ClassVar[str] = "noise"
-    derived: ClassVar[frozenset[str]] = frozenset()
-    """Fields whose "auto" needs no image where all others are given."""
-
-    def camera(self) -> tuple[float, float]:
-        """Return (gain in ADU per electron, offset in ADU)."""
-        return 1.0, 0.0
-
-    def resolve(self, image: Any, report: dict[str, Any]) -> "NoiseModel":
-        """Return the model with everything that was ``"auto"`` estimated from the image.
-
-        Parameters
-        ----------
-        image : ndarray, shape (frames, Y, X)
-            The measurement in its own units.
-        report : dict
-            Receives what was estimated and how sure it is.
-        """
-        return self
-
-    def check(self, image: Any) -> list[str]:
-        """Refuse an image that this noise cannot have made; return warnings."""
-        return []
-
-
-class PriorSource(Component):
-    """Base of prior sources: where the diffusion prior comes from."""
-
-    group: ClassVar[str] = "prior"
-    volumetric: ClassVar[bool] = False
-    """Whether it is a prior of volumes too; others are applied plane by plane."""
-
-    def image_channels(self) -> int:
-        """Return how many channels of an image the prior takes as one: 1, or 3 for colours."""
-        return 1
-
-    def identity(self) -> dict[str, Any]:
-        """Return what a report keeps: the kind and a hash, of the weights where there are any."""
-        text = self.model_dump_json(exclude_none=True).encode()
-        return {"kind": self.kind, "hash": hashlib.sha256(text).hexdigest()[:16]}
-
-
-class SamplerChoice(Component):
-    """Base of samplers: how the posterior is drawn from."""
-
-    group: ClassVar[str] = "sampler"
-
-    def choose(self, *, affine: bool) -> "SamplerChoice":
-        """Return the concrete sampler for a problem (only ``auto`` has a choice to make)."""
-        return self
-
-    @property
-    def pairs(self) -> bool:
-        """Whether samples are drawn in antithetic pairs (a field ``antithetic`` says so)."""
-        return bool(getattr(self, "antithetic", False))
 
 
 ComponentGroup = Literal["forward", "noise", "prior", "sampler"]
