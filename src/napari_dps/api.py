@@ -173,7 +173,7 @@ def simulate(
         y = likelihood.sample(z, streams)
         seen = operator.measured
         y = y if seen is None else torch.where(seen, y, torch.zeros_like(y))
-        out.append(y[0, 0].numpy() * gain + offset)
+        out.append(statistics.recorded(y[0, 0].numpy()))
     measured = np.stack(out).reshape(*source.data.shape[:-2], *grid.shape).astype(np.float32)
     return measured.transpose([source.axes.index(letter) for letter in given.axes])
 

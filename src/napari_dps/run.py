@@ -117,8 +117,7 @@ class Run:
         self._grid = Grid(frames.shape[-2:], pixel, self.device, self._dtype)
         operator = self._operator()
         likelihood = self.recipe.noise.bind(self._grid)
-        gain, offset = self.recipe.noise.camera()
-        electrons = (frames[self._live].astype(np.float64) - offset) / gain
+        electrons = self.recipe.noise.electrons(frames[self._live].astype(np.float64))
         y = torch.as_tensor(electrons, dtype=dtype, device=self.device)
         y = y.reshape(-1, *operator.y_shape)
         valid = None

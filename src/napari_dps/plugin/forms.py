@@ -88,12 +88,15 @@ class ComponentForm(QWidget):
         for info in describe_fields(cls):
             editor = make_editor(
                 info,
-                lambda name, number: ArrayEditor(label_of(name).lower(), layers, number),
+                lambda name, number, info=info: ArrayEditor(
+                    label_of(name).lower(), layers, number, _number_of(info)
+                ),
             )
             unit = info.unit
             if info.name == "gain":
                 unit = ""
-                editor = _with_both_units(editor, info)
+                if info.annotation is float:
+                    editor = _with_both_units(editor, info)
             editor.setToolTip(tooltip_of(info))
             label = QLabel(label_of(info.name) + (f" ({unit})" if unit else ""))
             label.setToolTip(tooltip_of(info))
@@ -142,6 +145,19 @@ def _with_both_units(editor: Any, info: FieldInfo) -> Any:
     wrapped = MaybeEditor(both, "auto", "auto")
     wrapped.set_value(info.default)
     return wrapped
+
+
+def _number_of(info: FieldInfo) -> QWidget | None:
+    """Return the editor of the one number that may stand for an array."""
+    if not info.number:
+        return None
+    box = NumberBox(
+        float, info.minimum, info.maximum, info.exclusive_minimum, info.exclusive_maximum
+    )
+    if info.name != "gain":
+        return box
+    box.set_value(1.0)
+    return ReciprocalEditor(box, "ADU/e⁻", "e⁻/ADU")
 
 
 class ComponentChooser(QWidget):
