@@ -25,7 +25,7 @@ FLOORS = [
     {
         *("uncertainty", "training", "image", "io", "_tiff", "result", "_resultfile", "api"),
         *("evaluate", "doctor", "demo", "prepare", "run", "progress", "report", "memory", "start"),
-        *("colours", "pixels"),
+        *("colours", "pixels", "camera", "_phototransfer"),
     },
     {"cli", "plugin"},
 ]

@@ -153,9 +153,9 @@ def simulate(
     if not np.isfinite(frames).all():
         raise InputError("the object has NaN or infinite pixels; replace them before simulating")
     _refuse_auto(chosen.noise)
-    statistics: NoiseModel = chosen.noise.resolve(frames, report)
-    gain, offset = statistics.camera()
     grid = Grid(model.measurement_shape(frames.shape[1:]), None, "cpu", "float64")
+    statistics: NoiseModel = chosen.noise.resolve(np.zeros((1, *grid.shape)), report)
+    gain, offset = statistics.camera()
     operator = model.bind(grid)
     likelihood = statistics.bind(grid)
     electrons = model.object_from_input(frames, gain, offset)

@@ -47,6 +47,8 @@ class PoissonGaussian(CorrelatedNoise):
     @classmethod
     def _number(cls, value: Any) -> Any:
         """Take numbers in whatever form they come; the rest is "auto" or a map."""
+        if isinstance(value, (bool, np.bool_)):
+            raise ValueError("give a number, a path or an array")
         if isinstance(value, NumberOrArray) and value.number is not None:
             return value.number
         if isinstance(value, np.ndarray) and value.ndim == 0:
@@ -117,7 +119,7 @@ class PoissonGaussian(CorrelatedNoise):
             return PoissonGaussianLikelihood(read, self.redundancy())
         import torch
 
-        each = torch.as_tensor(read, dtype=getattr(torch, grid.dtype), device=grid.device)
+        each = torch.tensor(read, dtype=getattr(torch, grid.dtype), device=grid.device)
         return PoissonGaussianLikelihood(each, self.redundancy())
 
     def resolve(self, image: Any, report: dict[str, Any]) -> NoiseModel:
