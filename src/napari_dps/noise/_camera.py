@@ -37,6 +37,8 @@ COLOURED = 1.6
 """Ratio from which on structure and noise cannot be told apart."""
 SHARED = 1.1
 """The same where only every second, third, ... pixel was looked at: structure hides there."""
+UNSURE = 0.1
+"""Relative error of the gain from which on it is told of."""
 STRIDES = 4
 """Coarsest grid of pixels that is tried where the noise of neighbours is correlated."""
 ADVICE = "give gain, offset and read_noise (the camera's sheet or a calibration has them)"
@@ -80,7 +82,14 @@ class Camera:
             out[name] = getattr(self, name)
             out[f"{name}_error"] = getattr(self, f"{name}_error")
         out["levels"] = [list(level) for level in self.levels]
-        return {**out, **correlation_report(self.correlation)}
+        out |= correlation_report(self.correlation)
+        share = self.gain_error / self.gain
+        if share > UNSURE:
+            out.setdefault("warnings", []).append(
+                f"the image tells the camera's gain to ± {share:.0%} only; give it (the camera's "
+                "sheet has it), or measure it with `napari-dps camera`"
+            )
+        return out
 
 
 def _background(patches: Patches, line: Line) -> float:
@@ -198,7 +207,9 @@ def _in_time(stack: NDArray[np.generic], stride: int) -> Patches:
     return measure_stack([stack[:, i::stride, j::stride] for i, j in np.ndindex(stride, stride)])
 
 
-def _correlation(stack: NDArray[np.generic], line: Line, stride: int, timewise: bool) -> list[float]:
+def _correlation(
+    stack: NDArray[np.generic], line: Line, stride: int, timewise: bool
+) -> list[float]:
     """Return the correlation of noise at 1, 2, ... stride - 1 pixels along the axes."""
     found: list[float] = []
     if stride == 1:

@@ -333,7 +333,9 @@ def _step(patches: Patches, weight: Array, known: Known, line: Line, read_part: 
             a = u + 2 * last * read**2
             slope = float((weight * a * (s + last**2 * read**2)).sum() / (weight * a * a).sum())
             return Line(slope, slope**2 * read**2 - slope * offset)
-        slope, constant = _solve(u, s, weight, Line(line.slope, line.at(offset)), read_part, patches.frames)
+        slope, constant = _solve(
+            u, s, weight, Line(line.slope, line.at(offset)), read_part, patches.frames
+        )
         if constant < 0:
             slope, constant = float((weight * u * s).sum() / (weight * u * u).sum()), 0.0
         return Line(slope, constant - slope * offset)

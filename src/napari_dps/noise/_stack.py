@@ -91,9 +91,16 @@ def measure_stack(parts: Sequence[NDArray[np.generic]]) -> Patches:
         )
     ceiling = finite.max() if saturated(finite) > 0 else np.inf
     found = [_over_time(part, float(ceiling)) for part in cut]
+    mean, fine, side, third = (
+        np.concatenate([getattr(patches, name) for patches in found])
+        for name in ("mean", "fine", "side", "third")
+    )
     together = replace(
         found[0],
-        **{n: np.concatenate([getattr(p, n) for p in found]) for n in _COLUMNS},
+        mean=mean,
+        fine=fine,
+        side=side,
+        third=third,
         dark=min(p.dark for p in found),
         step=grey_step(finite),
     )
@@ -105,13 +112,10 @@ def measure_stack(parts: Sequence[NDArray[np.generic]]) -> Patches:
     return together
 
 
-_COLUMNS = ("mean", "fine", "side", "third")
-
-
 def _over_time(stack: NDArray[np.generic], ceiling: float) -> Patches:
     """Return one patch per place: its mean and the statistics of its change, over all time."""
     values = np.asarray(stack, dtype=np.float64)
-    bad = (~np.isfinite(values) | (values >= ceiling)).any(axis=0)
+    bad: NDArray[np.bool_] = np.any(~np.isfinite(values) | (values >= ceiling), axis=0)
     values = np.where(np.isfinite(values), values, 0.0)
     (mean, *_), good = grids_of(values.mean(axis=0), bad)
     dark = darkest(mean, good) if good.sum() >= 4 else np.inf

@@ -114,7 +114,8 @@ class PoissonGaussian(CorrelatedNoise):
         """
         from napari_dps.core.likelihood import PoissonGaussianLikelihood
 
-        gain, offset, read = (self._on(name, grid.shape) for name in NAMES)
+        # All three are checked before anything runs.
+        read = [self._on(name, grid.shape) for name in NAMES][-1]
         if not isinstance(read, np.ndarray):
             return PoissonGaussianLikelihood(read, self.redundancy())
         import torch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 from typing import Any
 
 from qtpy.QtCore import Qt, Signal
@@ -86,12 +87,7 @@ class ComponentForm(QWidget):
         form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.DontWrapRows)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         for info in describe_fields(cls):
-            editor = make_editor(
-                info,
-                lambda name, number, info=info: ArrayEditor(
-                    label_of(name).lower(), layers, number, _number_of(info)
-                ),
-            )
+            editor = make_editor(info, _array_editor_of(info, layers))
             unit = info.unit
             if info.name == "gain":
                 unit = ""
@@ -145,6 +141,15 @@ def _with_both_units(editor: Any, info: FieldInfo) -> Any:
     wrapped = MaybeEditor(both, "auto", "auto")
     wrapped.set_value(info.default)
     return wrapped
+
+
+def _array_editor_of(info: FieldInfo, layers: LayerSource) -> Callable[[str, bool], QWidget]:
+    """Return what makes the field's editor where it holds an array."""
+
+    def make_one(name: str, number: bool) -> QWidget:
+        return ArrayEditor(label_of(name).lower(), layers, number, _number_of(info))
+
+    return make_one
 
 
 def _number_of(info: FieldInfo) -> QWidget | None:
