@@ -35,7 +35,7 @@ FLOORS = [
     {
         *("uncertainty", "training", "image", "io", "_tiff", "result", "_resultfile", "api"),
         *("evaluate", "doctor", "demo", "prepare", "run", "progress", "report", "memory", "start"),
-        *("colours", "pixels", "datum", "cost"),
+        *("colours", "pixels", "datum", "cost", "camera", "_phototransfer"),
     },
     {"cli", "plugin"},
 ]

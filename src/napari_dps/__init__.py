@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_dps.api import reconstruct, sample_prior, simulate
+    from napari_dps.camera import measure_camera
     from napari_dps.io import read_image
     from napari_dps.recipe import Recipe
     from napari_dps.result import Result
@@ -23,6 +24,7 @@ __all__ = [
     "Recipe",
     "Result",
     "__version__",
+    "measure_camera",
     "read_image",
     "reconstruct",
     "sample_prior",
@@ -33,6 +35,7 @@ __all__ = [
 _HOMES = {
     "Recipe": "napari_dps.recipe",
     "Result": "napari_dps.result",
+    "measure_camera": "napari_dps.camera",
     "read_image": "napari_dps.io",
     "reconstruct": "napari_dps.api",
     "sample_prior": "napari_dps.api",

@@ -159,10 +159,10 @@ def simulate(
     if not np.isfinite(frames).all():
         raise InputError("the object has NaN or infinite pixels; replace them before simulating")
     _refuse_auto(chosen.noise)
-    statistics: NoiseModel = chosen.noise.resolve(frames.reshape(-1, *one[-2:]), report)
-    gain, offset = statistics.camera()
     spatial = datum.replace("C", "")
     grid = _measurement_grid(model, source, spatial)
+    statistics: NoiseModel = chosen.noise.resolve(np.zeros((1, *grid.shape)), report)
+    gain, offset = statistics.camera()
     operator = model.illuminated(grid, gain)
     likelihood = statistics.bind(grid)
     electrons = model.object_from_input(frames, gain, offset)
@@ -180,7 +180,7 @@ def simulate(
         y = likelihood.sample(z, streams)
         seen = operator.measured
         y = y if seen is None else torch.where(seen, y, torch.zeros_like(y))
-        out.append(y.numpy().reshape(grid.shape) * gain + offset)
+        out.append(statistics.recorded(y.numpy().reshape(grid.shape)))
     lead = len(source.axes) - len(datum)
     measured = np.stack(out).reshape(*source.data.shape[:lead], *grid.shape).astype(np.float32)
     if datum != spatial or len(grid.shape) != len(spatial):

@@ -267,6 +267,37 @@ def split_complex(image: Any, axes: str | None) -> tuple[Any, str | None]:
     return np.stack((image.real, image.imag), -3), letters[:-2] + "CYX"
 
 
+class PixelMap(NumberOrArray):
+    """One number per pixel, beside a number or a word that stands for all of them."""
+
+    @classmethod
+    def parse(cls, value: Any) -> PixelMap:
+        """Take a path, an array or nested lists of numbers; a number is none of these."""
+        if isinstance(value, PixelMap):
+            return value
+        found = NumberOrArray.parse(value)
+        if found.number is not None:
+            raise ValueError("a number is no map; give a path or an array")
+        return cls(found.path if found.path is not None else found.load())
+
+    def for_pixels(
+        self, shape: tuple[int, ...], what: str, *, minimum: float | None = None
+    ) -> np.ndarray:
+        """Return the map for the last axes of ``shape``: a camera sees plane after plane.
+
+        Raises
+        ------
+        InputError
+            As :meth:`on`, or if the map has fewer than two axes.
+        """
+        axes = self.load().ndim
+        if axes < 2:
+            raise InputError(
+                f"the {what} has {axes} axis; give a map of the measurement's shape {tuple(shape)}"
+            )
+        return self.on(tuple(shape)[-axes:], what, minimum=minimum)
+
+
 ArrayField = Annotated[ArrayRef, "path or array"]
 
 

@@ -221,8 +221,18 @@ class NoiseModel(Component):
     """Fields whose "auto" needs no image where all others are given."""
 
     def camera(self) -> tuple[float, float]:
-        """Return (gain in ADU per electron, offset in ADU)."""
+        """Return (gain in ADU per electron, offset in ADU) of a typical pixel."""
         return 1.0, 0.0
+
+    def electrons(self, values: Any) -> Any:
+        """Turn measured values (..., *grid) into photoelectrons, each pixel by its own camera."""
+        gain, offset = self.camera()
+        return (values - offset) / gain
+
+    def recorded(self, electrons: Any) -> Any:
+        """Turn photoelectrons (..., *grid) into measured values; undoes :meth:`electrons`."""
+        gain, offset = self.camera()
+        return electrons * gain + offset
 
     def resolve(self, image: Any, report: dict[str, Any]) -> "NoiseModel":
         """Return the model with everything that was ``"auto"`` estimated from the image.

@@ -121,8 +121,7 @@ class Run:
         operator = self._operator()
         self.warnings += self.recipe.forward.warnings(self._grid)
         likelihood = self.recipe.noise.bind(self._grid)
-        gain, offset = self.recipe.noise.camera()
-        electrons = (frames[self._live].astype(np.float64) - offset) / gain
+        electrons = self.recipe.noise.electrons(frames[self._live].astype(np.float64))
         y = torch.as_tensor(electrons, dtype=dtype, device=self.device)
         y = y.reshape(-1, *operator.y_shape)
         valid = None
@@ -182,8 +181,8 @@ class Run:
 
     def _resolve_forward(self) -> None:
         """Let the forward model take from the measurement what it is to find there."""
-        gain, offset = self.recipe.noise.camera()
-        electrons = (self._prepared.frames[self._live].astype(np.float64) - offset) / gain
+        measured = self._prepared.frames[self._live].astype(np.float64)
+        electrons = self.recipe.noise.electrons(measured)
         found: dict[str, Any] = {}
         forward = self.recipe.forward.resolved(electrons, self._grid, found)
         self.recipe = self.recipe.with_parts(forward=forward)

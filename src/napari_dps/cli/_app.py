@@ -11,6 +11,7 @@ from cyclopts import App, CycloptsError
 from pydantic import ValidationError
 
 from napari_dps.cli import (
+    camera,
     catalogue,
     demo,
     doctor,
@@ -34,6 +35,7 @@ VERBS = {
     "simulate": simulate,
     "sample": sample,
     "evaluate": evaluate,
+    "camera": camera,
     "train": train,
     "list": catalogue,
     "priors": priors,

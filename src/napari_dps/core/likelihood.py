@@ -149,16 +149,19 @@ class PoissonGaussianLikelihood(Likelihood):
 
     Parameters
     ----------
-    read_noise : float
-        Standard deviation in electrons.
+    read_noise : float or Tensor
+        Standard deviation in electrons; a tensor has one per pixel, and the shape of the last axes
+        of a measurement.
     redundancy : float
         Pixels that share one value of noise. An image that was interpolated has fewer values than
         pixels: its log-density is the pixels' mean over the values they share, so that scales
         coarser than the correlation are weighted right.
     """
 
-    def __init__(self, read_noise: float, redundancy: float = 1.0) -> None:
-        self.read_variance = float(read_noise) ** 2
+    def __init__(self, read_noise: float | Tensor, redundancy: float = 1.0) -> None:
+        self.read_variance: float | Tensor = (
+            read_noise**2 if isinstance(read_noise, Tensor) else float(read_noise) ** 2
+        )
         self.redundancy = float(redundancy)
 
     def _single(self, z: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from napari_dps.noise._estimate import (
     flat,
     measure,
 )
+from napari_dps.noise._stack import FEWEST, changes, measure_stack
 
 SYSTEMATIC = 0.03
 """Relative error of the gain by residual structure, found on simulated images."""
@@ -29,8 +31,14 @@ SKEWED = 1.5
 """Factor on the bootstrap's error of the skewness for faint structure, found likewise."""
 WHITE = 1.0
 """Ratio of coarser to finest noise variance (see ``_colour``) up to which noise is white."""
+WHITE_IN_TIME = 1.15
+"""The same of a stack, where averaging over time leaves less to chance."""
 COLOURED = 1.6
 """Ratio from which on structure and noise cannot be told apart."""
+SHARED = 1.1
+"""The same where only every second, third, ... pixel was looked at: structure hides there."""
+UNSURE = 0.1
+"""Relative error of the gain from which on it is told of."""
 STRIDES = 4
 """Coarsest grid of pixels that is tried where the noise of neighbours is correlated."""
 ADVICE = "give gain, offset and read_noise (the camera's sheet or a calibration has them)"
@@ -74,7 +82,14 @@ class Camera:
             out[name] = getattr(self, name)
             out[f"{name}_error"] = getattr(self, f"{name}_error")
         out["levels"] = [list(level) for level in self.levels]
-        return {**out, **correlation_report(self.correlation)}
+        out |= correlation_report(self.correlation)
+        share = self.gain_error / self.gain
+        if share > UNSURE:
+            out.setdefault("warnings", []).append(
+                f"the image tells the camera's gain to ± {share:.0%} only; give it (the camera's "
+                "sheet has it), or measure it with `napari-dps camera`"
+            )
+        return out
 
 
 def _background(patches: Patches, line: Line) -> float:
@@ -154,21 +169,29 @@ def _colour(chosen: Patches, line: Line) -> float:
     return float((chosen.side / level)[lowest].mean() / (chosen.fine / level)[lowest].mean())
 
 
-def _whitest(stack: NDArray[np.generic], known: Known) -> tuple[int, Patches, Patches, Line, float]:
+Found = tuple[int, Patches, Patches, Line, float]
+
+
+def _whitest(
+    stack: NDArray[np.generic],
+    known: Known,
+    look: Callable[[NDArray[np.generic], int], Patches],
+    white: float,
+) -> Found:
     """Return the grid of pixels on which noise is white: stride, patches, flat ones, line, colour.
 
     A colour camera's image is interpolated between its pixels, and a resampled one likewise: the
     noise of neighbours is correlated, but every second or third pixel has its own.
     """
-    patches = measure(stack)
+    patches = look(stack, 1)
     chosen, line = _line(patches, known)
     best = (1, patches, chosen, line, _colour(chosen, line))
-    if best[-1] <= WHITE:
+    if best[-1] <= white:
         return best
     for stride in range(2, STRIDES + 1):
         if min(stack.shape[1:]) < stride * SMALLEST:
             break
-        patches = measure(every(stack, stride))
+        patches = look(stack, stride)
         chosen, line = _line(patches, known)
         colour = _colour(chosen, line)
         if colour < best[-1]:
@@ -176,11 +199,26 @@ def _whitest(stack: NDArray[np.generic], known: Known) -> tuple[int, Patches, Pa
     return best
 
 
-def _correlation(stack: NDArray[np.generic], line: Line, stride: int) -> list[float]:
+def _in_image(stack: NDArray[np.generic], stride: int) -> Patches:
+    return measure(every(stack, stride) if stride > 1 else stack)
+
+
+def _in_time(stack: NDArray[np.generic], stride: int) -> Patches:
+    return measure_stack([stack[:, i::stride, j::stride] for i, j in np.ndindex(stride, stride)])
+
+
+def _correlation(
+    stack: NDArray[np.generic], line: Line, stride: int, timewise: bool
+) -> list[float]:
     """Return the correlation of noise at 1, 2, ... stride - 1 pixels along the axes."""
-    found = []
-    values = np.asarray(stack[0], dtype=np.float64)
-    mean = blocks(values)
+    found: list[float] = []
+    if stride == 1:
+        return found
+    level_of = values = np.asarray(stack[0], dtype=np.float64)
+    if timewise:
+        means, changed = changes(stack[:FEWEST])
+        level_of, values = means[0], changed[0]
+    mean = blocks(level_of)
     level = np.maximum(line.at(mean), 1e-3 * float(np.max(np.abs(line.at(mean)))))
     for lag in range(1, stride):
         parts = []
@@ -191,7 +229,9 @@ def _correlation(stack: NDArray[np.generic], line: Line, stride: int) -> list[fl
     return found
 
 
-def _refuse(patches: Patches, chosen: Patches, colour: float, advice: str = ADVICE) -> None:
+def _refuse(
+    patches: Patches, chosen: Patches, colour: float, stride: int, advice: str = ADVICE
+) -> None:
     """Refuse noise that is no noise of a linear detector.
 
     Raises
@@ -199,7 +239,7 @@ def _refuse(patches: Patches, chosen: Patches, colour: float, advice: str = ADVI
     InputError
         One sentence that says why and what to do.
     """
-    if colour > COLOURED:
+    if colour > (COLOURED if stride == 1 else SHARED):
         raise InputError(
             "the image's noise cannot be told from its structure: fine detail everywhere, or an "
             f"image that was resampled, compressed or smoothed; {advice}"
@@ -227,8 +267,8 @@ def _levels(chosen: Patches, line: Line) -> list[tuple[float, float, float]]:
     return out
 
 
-def estimate(image: NDArray[np.generic], known: Known) -> Camera:
-    """Estimate what is not known of a camera from one image.
+def estimate(image: NDArray[np.generic], known: Known, *, stack: bool = False) -> Camera:
+    """Estimate what is not known of a camera from one image, or from a stack of one scene.
 
     Parameters
     ----------
@@ -236,16 +276,19 @@ def estimate(image: NDArray[np.generic], known: Known) -> Camera:
         In its own units (ADU); not-a-number marks pixels that do not count.
     known : Known
         What is given and held fixed.
+    stack : bool
+        Whether the frames show one scene in the order of time: then noise is what changes.
 
     Raises
     ------
     InputError
         If the image cannot tell; the sentence says why and what to give.
     """
-    stack = np.asarray(image)
-    stack = stack[None] if stack.ndim == 2 else stack
-    stride, patches, chosen, line, colour = _whitest(stack, known)
-    _refuse(patches, chosen, colour)
+    frames = np.asarray(image)
+    frames = frames[None] if frames.ndim == 2 else frames
+    look, white = (_in_time, WHITE_IN_TIME) if stack else (_in_image, WHITE)
+    stride, patches, chosen, line, colour = _whitest(frames, known, look, white)
+    _refuse(patches, chosen, colour, stride)
     rng = np.random.default_rng(0)
     slopes, darks, lights = [], [], []
     light = _background(chosen, line) if line.slope > 0 else 0.0
@@ -275,7 +318,7 @@ def estimate(image: NDArray[np.generic], known: Known) -> Camera:
     offset_error = read_error = 0.0
     if offset is None and read is None:
         # An image without negative values comes from a camera without negative offset.
-        most = patches.dark / gain if np.nanmin(stack) >= 0 else np.inf
+        most = patches.dark / gain if np.nanmin(frames) >= 0 else np.inf
         seen_error = SKEWED * float(np.std(lights))
         light, light_error, read, read_error = _share(total, light, seen_error, most)
         offset = patches.dark - gain * light
@@ -301,7 +344,7 @@ def estimate(image: NDArray[np.generic], known: Known) -> Camera:
         offset_error * stride,
         read_error * stride,
         _levels(chosen, camera),
-        _correlation(stack, camera, stride),
+        _correlation(frames, camera, stride, stack),
     )
 
 
@@ -321,12 +364,12 @@ def noise_sigma(image: NDArray[np.generic]) -> tuple[float, float, list[float]]:
     stack = np.asarray(image)
     stack = stack[None] if stack.ndim == 2 else stack
     constant = Known(gain=0.0)  # a line without slope
-    stride, patches, chosen, line, colour = _whitest(stack, constant)
-    _refuse(patches, chosen, colour, "give the noise's sigma")
+    stride, patches, chosen, line, colour = _whitest(stack, constant, _in_image, WHITE)
+    _refuse(patches, chosen, colour, stride, "give the noise's sigma")
     rng = np.random.default_rng(0)
     draws = [
         fit(chosen.take(rng.integers(0, len(chosen.mean), len(chosen.mean))), constant, line)
         for _ in range(REPLICATES)
     ]
     error = float(np.std([np.sqrt(draw.constant) for draw in draws]))
-    return float(np.sqrt(line.constant)), error * stride, _correlation(stack, line, stride)
+    return float(np.sqrt(line.constant)), error * stride, _correlation(stack, line, stride, False)

@@ -41,6 +41,8 @@ _HIGH = _LOW[::-1] * np.array([1, -1, 1, -1, 1, -1])
 _LOW2 = np.convolve(_LOW, np.kron(_LOW, [1.0, 0.0])[:-1])
 _HIGH2 = np.convolve(_LOW, np.kron(_HIGH, [1.0, 0.0])[:-1])
 _MARGIN = len(_LOW) // 2
+INNER = (slice(_MARGIN, -_MARGIN), slice(_MARGIN, -_MARGIN))
+"""What of a frame the patches cover."""
 
 
 def _effective(*kernels: Array) -> float:
@@ -76,6 +78,8 @@ class Patches:
         Level of the darkest part of the image.
     step : float
         Spacing of the grey values; 0 if they are continuous.
+    frames, repeats : float
+        Frames that the mean, and independent ones that the others, were averaged over.
     """
 
     mean: Array
@@ -84,6 +88,8 @@ class Patches:
     third: Array
     dark: float
     step: float
+    frames: float = 1.0
+    repeats: float = 1.0
 
     def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> Patches:
         """Return some of the patches."""
@@ -149,6 +155,44 @@ def saturated(values: NDArray[np.generic]) -> float:
     return share if share > float((values == below.max()).mean()) else 0.0
 
 
+def grids_of(frame: Array, bad: NDArray[np.bool_]) -> tuple[list[Array], NDArray[np.bool_]]:
+    """Return mean, fine, side and third (see :class:`Patches`) of each place, and which are good.
+
+    Parameters
+    ----------
+    frame : ndarray, shape (Y, X)
+        One frame.
+    bad : ndarray of bool
+        Pixels that do not count.
+    """
+    from scipy.ndimage import correlate1d, uniform_filter
+
+    box = np.ones(3) / 3
+    kernels = {"high": _HIGH, "low2": _LOW2, "high2": _HIGH2, "box": box}
+    frame = np.where(np.isfinite(frame), frame, 0.0)
+    down = {name: correlate1d(frame, kernel, axis=0) for name, kernel in kernels.items()}
+    fields = [
+        frame,
+        _band(down["high"], _HIGH),
+        (_band(down["high"], _LOW2) + _band(down["low2"], _HIGH) + _band(down["high2"], _HIGH2))
+        / 3,
+    ]
+    rest = frame - correlate1d(down["box"], box, axis=1)
+    grids = [blocks(field[INNER]) for field in fields]
+    first, second, third_power = (blocks(rest[INNER] ** power) for power in (1, 2, 3))
+    # About the patch's own mean: a curved background shifts it, which would pass for skewness.
+    grids.append((third_power - 3 * first * second + 2 * first**3) / _THIRD)
+    near = uniform_filter(bad.astype(np.float64), 2 * _MARGIN + 1)[INNER]
+    return grids, blocks(near) < 1e-9
+
+
+def darkest(means: Array, good: NDArray[np.bool_]) -> float:
+    """Return the level of the darkest part, from the means of patches."""
+    from scipy.ndimage import uniform_filter
+
+    return float(np.quantile(uniform_filter(means, 3, mode="nearest")[good], 0.02))
+
+
 def measure(image: NDArray[np.generic]) -> Patches:
     """Return the patch statistics of a stack.
 
@@ -162,8 +206,6 @@ def measure(image: NDArray[np.generic]) -> Patches:
     InputError
         If the image is too small, constant, or has too few patches without clipped values.
     """
-    from scipy.ndimage import correlate1d, uniform_filter
-
     stack = np.asarray(image)
     stack = stack[None] if stack.ndim == 2 else stack
     if min(stack.shape[-2:]) < SMALLEST:
@@ -181,8 +223,6 @@ def measure(image: NDArray[np.generic]) -> Patches:
         )
     ceiling = float(finite.max())
     clipped = saturated(finite) > 0
-    box = np.ones(3) / 3
-    kernels = {"high": _HIGH, "low2": _LOW2, "high2": _HIGH2, "box": box}
     lists: list[list[Array]] = [[], [], [], []]
     lows: list[float] = []
     for raw in stack:
@@ -190,25 +230,9 @@ def measure(image: NDArray[np.generic]) -> Patches:
         bad = ~np.isfinite(frame)
         if clipped:
             bad |= frame >= ceiling
-        frame = np.where(np.isfinite(frame), frame, 0.0)
-        down = {name: correlate1d(frame, kernel, axis=0) for name, kernel in kernels.items()}
-        fields = [
-            frame,
-            _band(down["high"], _HIGH),
-            (_band(down["high"], _LOW2) + _band(down["low2"], _HIGH) + _band(down["high2"], _HIGH2))
-            / 3,
-        ]
-        rest = frame - correlate1d(down["box"], box, axis=1)
-        inner = (slice(_MARGIN, -_MARGIN), slice(_MARGIN, -_MARGIN))
-        grids = [blocks(field[inner]) for field in fields]
-        first, second, third_power = (blocks(rest[inner] ** power) for power in (1, 2, 3))
-        # About the patch's own mean: a curved background shifts it, which would pass for skewness.
-        grids.append((third_power - 3 * first * second + 2 * first**3) / _THIRD)
-        near = uniform_filter(bad.astype(np.float64), 2 * _MARGIN + 1)[inner]
-        good = blocks(near) < 1e-9
+        grids, good = grids_of(frame, bad)
         if good.sum() >= 4:
-            smooth = uniform_filter(grids[0], 3, mode="nearest")
-            lows.append(float(np.quantile(smooth[good], 0.02)))
+            lows.append(darkest(grids[0], good))
         # A patch without any noise was painted (a margin of zeros), not recorded.
         good &= grids[1] > 1e-12 * max(abs(ceiling), 1e-300) ** 2
         for found, grid in zip(lists, grids, strict=True):
@@ -269,7 +293,9 @@ class Known:
     read_noise: float | None = None
 
 
-def _solve(x: Array, y: Array, weight: Array, line: Line, read: float) -> tuple[float, float]:
+def _solve(
+    x: Array, y: Array, weight: Array, line: Line, read: float, frames: float
+) -> tuple[float, float]:
     """Return slope and constant of the weighted least-squares line.
 
     The mean of a patch has an error of its own, which flattens the line and which for shot noise
@@ -280,11 +306,11 @@ def _solve(x: Array, y: Array, weight: Array, line: Line, read: float) -> tuple[
     spread = (weight * (x - centre) ** 2).sum()
     common = (weight * (x - centre) * y).sum()
     level = np.clip(line.at(x), 0.0, None)
-    own = (weight * level).sum() / SIDE**2
+    own = (weight * level).sum() / (SIDE**2 * frames)
     if own < spread / 2:  # beyond that the image has no range of means, and the error says so
         shared = line.slope * np.clip(level - read, 0.0, None)
         spread -= own
-        common -= (weight * shared).sum() / SIDE**2
+        common -= (weight * shared).sum() / (SIDE**2 * frames)
     slope = float(common / max(spread, 1e-300))
     return slope, float((weight * y).sum() / total - slope * centre)
 
@@ -307,11 +333,13 @@ def _step(patches: Patches, weight: Array, known: Known, line: Line, read_part: 
             a = u + 2 * last * read**2
             slope = float((weight * a * (s + last**2 * read**2)).sum() / (weight * a * a).sum())
             return Line(slope, slope**2 * read**2 - slope * offset)
-        slope, constant = _solve(u, s, weight, Line(line.slope, line.at(offset)), read_part)
+        slope, constant = _solve(
+            u, s, weight, Line(line.slope, line.at(offset)), read_part, patches.frames
+        )
         if constant < 0:
             slope, constant = float((weight * u * s).sum() / (weight * u * u).sum()), 0.0
         return Line(slope, constant - slope * offset)
-    slope, constant = _solve(m, s, weight, line, read_part)
+    slope, constant = _solve(m, s, weight, line, read_part, patches.frames)
     if slope * patches.dark + constant < 0:  # the darkest part has no negative variance
         u = m - patches.dark
         slope = float((weight * u * s).sum() / (weight * u * u).sum())
@@ -350,7 +378,7 @@ def fit(
     for turn in range(rounds):
         level = np.maximum(line.at(patches.mean), floor)
         gain = max(line.slope, 0.0)
-        spread = 2 * level**2 / _DOF + gain**2 * level * _FOURTH
+        spread = (2 * level**2 / _DOF + gain**2 * level * _FOURTH) / patches.repeats
         if turn >= 2:
             # Cut what structure or a hot pixel has raised, and undo what the cut takes from noise.
             shape = level**2 / spread

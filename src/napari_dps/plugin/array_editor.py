@@ -49,6 +49,8 @@ class ArrayEditor(QWidget):
         Returns the layers to choose from, by name.
     number : bool
         Whether one number for all pixels may be given, and not nothing.
+    number_box : QWidget, optional
+        Editor of that number; one without bounds where left out.
     """
 
     changed = Signal()
@@ -58,6 +60,7 @@ class ArrayEditor(QWidget):
         name: str,
         layers: LayerSource = no_layers,
         number: bool = False,
+        number_box: QWidget | None = None,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
@@ -69,7 +72,7 @@ class ArrayEditor(QWidget):
         self.source = SourceBox(self.refill)
         self.file = TextEditor("file")
         self.file.setVisible(False)
-        self.number = NumberBox(float)
+        self.number: Any = NumberBox(float) if number_box is None else number_box
         self.number.setVisible(False)
         column.addWidget(self.source)
         column.addWidget(self.file)
@@ -126,7 +129,8 @@ class ArrayEditor(QWidget):
 
     def set_value(self, value: Any) -> None:
         """Show a reference to an array (or a path, or values)."""
-        self._held = None if value is None else ArrayRef.parse(value)
+        parse = NumberOrArray.parse if self._number else ArrayRef.parse
+        self._held = None if value is None else parse(value)
         if isinstance(self._held, NumberOrArray) and self._held.number is not None:
             self.number.set_value(self._held.number)
             self._held = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 from typing import Any
 
 from qtpy.QtCore import Qt, Signal
@@ -86,14 +87,12 @@ class ComponentForm(QWidget):
         form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.DontWrapRows)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         for info in describe_fields(cls):
-            editor = make_editor(
-                info,
-                lambda name, number: ArrayEditor(label_of(name).lower(), layers, number),
-            )
+            editor = make_editor(info, _array_editor_of(info, layers))
             unit = info.unit
             if info.name == "gain":
                 unit = ""
-                editor = _with_both_units(editor, info)
+                if info.annotation is float:
+                    editor = _with_both_units(editor, info)
             editor.setToolTip(tooltip_of(info))
             label = QLabel(label_of(info.name) + (f" ({unit})" if unit else ""))
             label.setToolTip(tooltip_of(info))
@@ -142,6 +141,28 @@ def _with_both_units(editor: Any, info: FieldInfo) -> Any:
     wrapped = MaybeEditor(both, "auto", "auto")
     wrapped.set_value(info.default)
     return wrapped
+
+
+def _array_editor_of(info: FieldInfo, layers: LayerSource) -> Callable[[str, bool], QWidget]:
+    """Return what makes the field's editor where it holds an array."""
+
+    def make_one(name: str, number: bool) -> QWidget:
+        return ArrayEditor(label_of(name).lower(), layers, number, _number_of(info))
+
+    return make_one
+
+
+def _number_of(info: FieldInfo) -> QWidget | None:
+    """Return the editor of the one number that may stand for an array."""
+    if not info.number:
+        return None
+    box = NumberBox(
+        float, info.minimum, info.maximum, info.exclusive_minimum, info.exclusive_maximum
+    )
+    if info.name != "gain":
+        return box
+    box.set_value(1.0)
+    return ReciprocalEditor(box, "ADU/e⁻", "e⁻/ADU")
 
 
 class ComponentChooser(QWidget):
