@@ -19,7 +19,10 @@ def spec(kind):
     mask[5:9, 3:12] = 0
     rows, cols = np.mgrid[-4:5, -3:4]
     spot = np.exp(-(rows**2 / 6 + cols**2 / 3)) * (1 + 0.2 * rows)
+    pitch = {"pixel_size": 0.1}
+    optics = dict.fromkeys(("widefield", "confocal", "lightsheet"), pitch)
     extra = {"inpaint": {"mask": mask}, "psf": {"psf": np.clip(spot, 0, None)}}
+    extra |= optics
     return {"kind": kind, **extra.get(kind, {})}
 
 
