@@ -76,11 +76,13 @@ class MicroscopeModel(ForwardModel):
         return 3 if "Z" in axes and shape[axes.index("Z")] > 1 else 2
 
     def object_pixel_size(self, grid: Grid) -> tuple[float, ...] | None:
-        """Return the pitch that was given, else the image's."""
+        """Return the image's pitch; where it has none, the one that was given."""
+        if grid.pixel_size is not None:
+            return grid.pixel_size
         try:
             return self.pitch(grid)
         except InputError:  # told by `bind` and `warnings`; here unknown is an answer
-            return grid.pixel_size
+            return None
 
     def pitch(self, grid: Grid) -> tuple[float, ...]:
         """Return the pitch of the grid's pixels in micrometres.
