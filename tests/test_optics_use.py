@@ -111,7 +111,7 @@ def test_warnings_name_their_numbers():
     assert "0.06 um are coarser than Nyquist's 0.045 um" in told(model("confocal", pinhole=0), fine)
     stack = Grid((6, 48, 48), (0.5, 0.06, 0.06))
     assert "planes 0.5 um apart are coarser than Nyquist's 0.278 um" in told(model(), stack)
-    deep = told(model(sample_index=1.33, depth=20), fine)
+    deep = told(model(sample_index=1.33, depth=20), Grid((64, 64), (0.06, 0.06)))
     assert "works at 1.33 in this depth" in deep
     assert "spherical aberration is large" in deep
     assert "depth of 20 um" in deep
