@@ -59,6 +59,18 @@ def test_unknown_pixel_size_is_refused(grid, words, call):
 
 
 @pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        ((65.0, 65.0), "pixel_size = 65 um is 700 times Nyquist's 0.0929 um"),
+        ((200.0, 0.06, 0.06), "z_step = 200 um is 720 times Nyquist's 0.278 um"),
+    ],
+)
+def test_nanometres_taken_for_micrometres_are_refused(size, words):
+    with pytest.raises(InputError, match=words):
+        model().bind(Grid((16,) * len(size), size))
+
+
+@pytest.mark.parametrize(
     ("fields", "words"),
     [
         ({"numerical_aperture": 1.4, "immersion_index": 1.33}, "not below immersion_index = 1.33"),

@@ -21,6 +21,7 @@ from napari_dps.forward._optics import (
     over_pixels,
     through_pinhole,
 )
+from napari_dps.forward._wavefront import focus_range
 
 FIRST_REACH = 6.0
 """Radius of the first table, in wavelengths/NA; it doubles until it holds the light."""
@@ -207,16 +208,9 @@ def find_focus(microscope: Microscope) -> float:
     def brightness(z: Tensor, pupils: list[Pupil]) -> Tensor:
         return torch.stack([on_axis(pupil, z) for pupil in pupils]).prod(0)
 
-    # Aberration moves the focus by no more than the layers' own lengths suggest.
-    far = 2 * fine * 8 + objective.depth
-    for a, b in (
-        (objective.cover_thickness, objective.cover_thickness_design),
-        (objective.cover_index * 100, objective.cover_index_design * 100),
-        (objective.immersion_index * 100, objective.immersion_index_design * 100),
-    ):
-        far += abs(a - b)
-    pupils = [make_pupil(light, 0.0, far) for light in lights]
-    z = torch.arange(-math.ceil(far / fine), math.ceil(far / fine) + 1, dtype=torch.float64) * fine
+    low, high = (edge / fine for edge in focus_range(objective))
+    z = torch.arange(math.floor(low) - 16, math.ceil(high) + 17, dtype=torch.float64) * fine
+    pupils = [make_pupil(light, 0.0, float(z.abs().max())) for light in lights]
     best = float(z[torch.cat([brightness(part, pupils) for part in torch.split(z, 512)]).argmax()])
     for _ in range(4):  # each round looks around the best with a tenth of the step
         fine /= 10

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1.05
 """Sampling that is coarser than Nyquist's by less than this is not spoken of."""
+COARSEST = 100
+"""From so many times Nyquist's pitch on a PSF is a point, and the unit is wrong."""
 MARECHAL = 1 / 14
 """RMS wavefront error, in waves, from which a lens is no longer called diffraction-limited."""
 MICROMETRES: dict[str, Any] = {"unit": "um"}
@@ -162,12 +164,26 @@ class MicroscopeModel(ForwardModel):
         from napari_dps.forward._kernel import make_kernel
 
         pitch = self.pitch(grid)
-        self.objective()
+        self._refuse_units(pitch)
         if len(pitch) == 3 and self.planes == "upwards":
             pitch = (-pitch[0], *pitch[1:])
         limit = tuple(max(1, round(self.margin * n)) for n in grid.shape)
         defocus = self.defocus if len(pitch) == 2 else 0.0
         return make_kernel(self.microscope(), pitch, limit, self.crop, defocus)
+
+    def _refuse_units(self, pitch: tuple[float, ...]) -> None:
+        """Refuse a pitch so coarse that it must be in another unit."""
+        lateral, axial = (1 / (2 * frequency) for frequency in self.cutoff())
+        for name, step, nyquist in (
+            ("pixel_size", max(pitch[-2:]), lateral),
+            ("z_step", pitch[0] if len(pitch) == 3 else 0.0, axial),
+        ):
+            if step > COARSEST * nyquist:
+                raise InputError(
+                    f"{name} = {step:.4g} um is {step / nyquist:.0f} times Nyquist's "
+                    f"{nyquist:.3g} um for this {self.kind} PSF; give it in micrometres, or "
+                    "correct aperture and wavelength"
+                )
 
     def psf(self, grid: Grid) -> NDArray[np.float64]:
         """Return the PSF on a grid of two or three dimensions: odd sides, centred, of sum one.

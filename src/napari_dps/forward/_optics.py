@@ -21,10 +21,12 @@ PANEL = 16
 """Nodes of one Gauss-Legendre panel."""
 PANEL_PHASE = 12.0
 """Radians that the phase may turn within a panel; 16 nodes are then exact to rounding."""
+DARK = 20.0
+"""Decay of a wave's amplitude, in powers of e, from which it is left out."""
 TABLE = 64
 """Radii per wavelength/NA: cubic interpolation is then good to 1e-4 of the finest detail."""
-BLOCK = 2048
-"""Radii whose Bessel functions are held at once."""
+BLOCK = 1 << 21
+"""Values of a Bessel function that are held at once."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,14 @@ def make_pupil(light: Light, radius: float, depth: float) -> Pupil:
     bounds = [0.0, top]
     grazing = objective.sample_index / objective.immersion_index
     if objective.depth > 0 and math.sin(top) > grazing:
-        bounds.insert(1, math.asin(grazing))
+        # Beyond, waves decay within the sample; past exp(-DARK) nothing is left of them.
+        last = math.hypot(objective.sample_index, DARK / (kappa * objective.depth))
+        top = min(top, math.asin(min(1.0, last / objective.immersion_index)))
+        bounds = [0.0, math.asin(grazing), top]
     probe = np.sin(np.linspace(0, top, 200)) * objective.immersion_index
-    path = np.abs(np.diff(path_difference(objective, probe))).sum()
+    length = np.abs(np.diff(path_difference(objective, probe))).sum()
     turns = kappa * (
-        radius * objective.numerical_aperture + depth * objective.depth_frequency + path
+        radius * objective.numerical_aperture + depth * objective.depth_frequency + length
     )
     panels = math.ceil(turns / PANEL_PHASE) + 2
     nodes, weights = np.polynomial.legendre.leggauss(PANEL)
@@ -128,7 +133,7 @@ def intensity(pupil: Pupil, r: Tensor, z: Tensor) -> Tensor:
     field = pupil.weight * pupil.defocus(z)
     cosine, sine = torch.cos(pupil.angle), torch.sin(pupil.angle)
     out = []
-    for part in torch.split(r, BLOCK):
+    for part in torch.split(r, max(1, BLOCK // len(pupil.angle))):
         x = kappa * pupil.q[:, None] * part
         j0 = torch.special.bessel_j0(x)
         if not pupil.light.vectorial:
@@ -152,7 +157,8 @@ def _power(field: Tensor, bessel: Tensor) -> Tensor:
 
 def on_axis(pupil: Pupil, z: Tensor) -> Tensor:
     """Return the intensity (Z,) on the axis in planes ``z``."""
-    return intensity(pupil, torch.zeros(1, dtype=torch.float64), z)[:, 0]
+    amplitude = pupil.weight * (1 + torch.cos(pupil.angle) if pupil.light.vectorial else 1.0)
+    return (pupil.defocus(z) @ amplitude).abs() ** 2
 
 
 def cubic(position: Tensor, size: int) -> tuple[Tensor, Tensor]:

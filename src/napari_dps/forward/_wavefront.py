@@ -76,6 +76,23 @@ def path_difference(objective: Objective, q: NDArray[np.float64]) -> NDArray[np.
     return total
 
 
+def focus_range(objective: Objective) -> tuple[float, float]:
+    """Return between which focal planes the rings of the pupil meet, in micrometres.
+
+    A ring's own focus is where the phase is stationary in the angle. The outermost rings are left
+    out: next to total reflection their focus runs away, and they hold little light.
+    """
+    limit = 0.97 * objective.numerical_aperture
+    if objective.depth > 0:
+        limit = min(limit, 0.97 * objective.sample_index)
+    angle = np.arcsin(limit / objective.immersion_index) * np.linspace(0, 1, PUPIL_SAMPLES)
+    q = objective.immersion_index * np.sin(angle)
+    path = path_difference(objective, q).real
+    depth = objective.immersion_index * (1 - np.cos(angle))
+    foci = -np.diff(path) / np.diff(depth)
+    return min(0.0, float(foci.min())), max(0.0, float(foci.max()))
+
+
 def rms_error(objective: Objective, wavelength: float) -> float:
     """Return the wavefront's RMS error after the best focus, in waves.
 
