@@ -115,9 +115,9 @@ def test_warnings_name_their_numbers():
     def told(choice, grid):
         return " ".join(choice.warnings(grid))
 
-    fine = Grid((200, 200), (0.06, 0.06))
-    assert told(model(), fine) == ""
-    coarse = Grid((200, 200), (0.11, 0.11))
+    fine = Grid((80, 80), (0.06, 0.06))
+    assert told(model(crop=0.95), fine) == ""
+    coarse = Grid((80, 80), (0.11, 0.11))
     assert "0.11 um are coarser than Nyquist's 0.0929 um" in told(model(), coarse)
     assert "0.06 um are coarser" not in told(model("confocal", pinhole=2.0), fine)
     assert "0.06 um are coarser than Nyquist's 0.045 um" in told(model("confocal", pinhole=0), fine)
