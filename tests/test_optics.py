@@ -161,10 +161,11 @@ def test_lateral_width_in_focus_is_that_of_the_aperture_whatever_the_sample(samp
 @pytest.mark.parametrize("vectorial", [False, True])
 @pytest.mark.parametrize(("na", "sample", "depth"), [(1.4, 1.515, 0), (1.4, 1.33, 0.3)])
 def test_every_plane_holds_the_same_light(vectorial, na, sample, depth):
-    pupil = make_pupil(Light(objective(na, sample, depth), WAVE, vectorial), 30, 1.5)
-    table = intensity(pupil, torch.arange(0, 30, 0.015, dtype=torch.float64), line(0, 1.5, 2))
-    assert (enclosed(table, 0.015)[:, -1] / pupil.light_per_plane()).numpy() == pytest.approx(
-        1, abs=4e-3
+    pupil = make_pupil(Light(objective(na, sample, depth), WAVE, vectorial), 20, 1.5)
+    table = intensity(pupil, torch.arange(0, 20, 0.005, dtype=torch.float64), line(0, 1.5, 2))
+    assert (enclosed(table, 0.005)[:, -1] / pupil.light_per_plane()).numpy() == pytest.approx(
+        1,
+        abs=6e-3,  # the rest lies beyond 20 um
     )
 
 
@@ -184,11 +185,11 @@ def test_pinhole_collects_what_it_covers():
     radius = 0.3
     got = through_pinhole(table, step, radius, 400)[0]
     assert float(got[0]) == pytest.approx(0.02 * (1 - math.exp(-(0.3**2) / 0.02)) / 0.09, rel=1e-5)
-    x = (torch.arange(-600, 601) * 0.001).double()
+    x = (torch.arange(-300, 301) * 0.002).double()
     inside = torch.hypot(x[:, None], x) < radius
     centre = 250 * step
     direct = torch.exp(-((x[:, None] - centre) ** 2 + x**2) / 0.02)[inside].mean()
-    assert float(got[250]) == pytest.approx(float(direct), rel=2e-3)
+    assert float(got[250]) == pytest.approx(float(direct), rel=5e-3)
 
 
 def test_pixel_integration_is_that_of_a_gaussian():
