@@ -131,3 +131,8 @@ def test_warnings_name_their_numbers():
     assert "cut to 25 x 25 pixels, which hold 9" in small
     sheet = told(model("lightsheet", sheet_thickness=1.0), Grid((9, 64, 64), (2.0, 0.1, 0.1)))
     assert "2 um apart are wider than the sheet of 1 um" in sheet
+    short = Grid((8, 48, 48), (0.2, 0.1, 0.1))
+    assert "outermost planes of the PSF still hold 82%" in told(model("lightsheet"), short)
+    tall = Grid((16, 24, 24), (0.2, 0.06, 0.06))
+    assert "outermost planes" not in told(model("confocal", margin=1), tall)
+    assert "outermost planes" not in told(model(), short)

@@ -66,6 +66,8 @@ class Kernel:
         Its share of the light, in the planes that it has.
     bounded : bool
         Whether the grid kept it from holding the share that was asked for.
+    ends : float
+        Light of the outermost planes that the grid allows, as a share of the most of any plane.
     focus : float
         How much deeper than paraxial focus the brightest plane lies, in micrometres.
     """
@@ -73,6 +75,7 @@ class Kernel:
     values: NDArray[np.float64]
     share: float
     bounded: bool
+    ends: float
     focus: float
 
 
@@ -135,7 +138,8 @@ def make_kernel(
     out = (values if len(pitch) == 3 else values[0]).numpy()
     out = out / out.sum()
     out.flags.writeable = False
-    return Kernel(out, share, share < keep, focus)
+    ends = float(torch.maximum(total[0], total[-1]) / total.max())
+    return Kernel(out, share, share < keep, ends, focus)
 
 
 def _settled(inside: Tensor, keep: float) -> bool:

@@ -1,7 +1,7 @@
 """What the PSFs of microscopes share: their parameters, and what to warn of."""
 
 import math
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1.05
 """Sampling that is coarser than Nyquist's by less than this is not spoken of."""
+FAINT = 0.05
+"""Share of the light in focus below which a plane counts as dark."""
 COARSEST = 100
 """From so many times Nyquist's pitch on a PSF is a point, and the unit is wrong."""
 MARECHAL = 1 / 14
@@ -72,6 +74,9 @@ class MicroscopeModel(ForwardModel):
     margin: float = Field(0.5, gt=0, le=1)
     """How far the PSF may reach, as a share of the image's extent along each axis; what is
     restored extends as far beyond the image, so it bounds memory and time."""
+
+    sections: ClassVar[bool] = True
+    """Whether planes far from focus are dark."""
 
     def dimensions(self, axes: str, shape: tuple[int, ...]) -> int:
         """Return 3 for an image with several planes along Z, else 2."""
@@ -260,11 +265,20 @@ class MicroscopeModel(ForwardModel):
 
     def _cut(self, grid: Grid) -> list[str]:
         kernel = self.kernel(grid)
-        if not kernel.bounded:
-            return []
-        size = " x ".join(str(n) for n in kernel.values.shape)
-        return [
-            f"the PSF was cut to {size} pixels, which hold {kernel.share:.0%} of its light, since "
-            f"it may reach {self.margin:g} of the image's extent (`margin`): "
-            f"{'raise it, or ' if self.margin < 1 else ''}give a larger field"
-        ]
+        found = []
+        larger = f"{'raise it, or ' if self.margin < 1 else ''}give a larger field"
+        if kernel.bounded:
+            size = " x ".join(str(n) for n in kernel.values.shape)
+            found.append(
+                f"the PSF was cut to {size} pixels, which hold {kernel.share:.0%} of the light of "
+                f"its planes, since it may reach {self.margin:g} of the image's extent (`margin`): "
+                f"{larger}"
+            )
+        # A widefield plane holds the same light however far from focus: no stack has them all.
+        if self.sections and len(grid.shape) == 3 and kernel.ends > FAINT:
+            found.append(
+                f"the outermost planes of the PSF still hold {kernel.ends:.0%} of the light of the "
+                f"one in focus, since it may reach {self.margin:g} of the stack (`margin`): "
+                f"{larger}"
+            )
+        return found

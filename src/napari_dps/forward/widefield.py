@@ -13,6 +13,7 @@ class Widefield(MicroscopeModel):
 
     kind: Literal["widefield"] = "widefield"
     title: ClassVar[str] = "Widefield microscope"
+    sections: ClassVar[bool] = False
 
     def microscope(self) -> "Microscope":
         """Return what the torch part computes from."""
