@@ -11,7 +11,7 @@ from napari_dps.components import make
 from napari_dps.grid import Grid
 from napari_dps.image import Image
 
-SIDE, PIXEL = 96, 0.1  # micrometres
+SIDE, PIXEL = 64, 0.16  # micrometres
 
 
 def main() -> None:
@@ -34,12 +34,12 @@ def main() -> None:
     rng = np.random.default_rng(0)
     beads = np.full((SIDE, SIDE), 2.0)
     rows, cols = np.indices(beads.shape)
-    for row, col, radius in zip(*rng.uniform(0, SIDE, (2, 12)), rng.uniform(2, 7, 12), strict=True):
+    for row, col, radius in zip(*rng.uniform(0, SIDE, (2, 12)), rng.uniform(2, 5, 12), strict=True):
         beads[np.hypot(rows - row, cols - col) < radius] += 60
     truth = Image.from_array(beads, axes="YX", pixel_size=PIXEL)
     measured = napari_dps.simulate(truth, forward=widefield, noise="poisson", seed=1)
     result = napari_dps.reconstruct(
-        measured, forward=widefield, noise="poisson", samples=4, pixel_size=PIXEL
+        measured, forward=widefield, noise="poisson", samples=2, pixel_size=PIXEL
     )
     for name, image in (("measured", measured), ("restored", result.mean)):
         print(f"{name}: off by {np.sqrt(np.mean((image - beads) ** 2)):.1f} photons RMS")
