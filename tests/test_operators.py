@@ -34,6 +34,7 @@ def spec(kind):
             ]
         },
     }
+    extra |= dict.fromkeys(("widefield", "confocal", "lightsheet"), {"pixel_size": 0.1})
     return {"kind": kind, **extra.get(kind, {})}
 
 

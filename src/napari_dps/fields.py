@@ -215,6 +215,6 @@ def describe_fields(cls: type[BaseModel]) -> list[FieldInfo]:
     cls : type of Component
         A forward model, noise, prior source or sampler.
     """
-    shared = {name for base in cls.__mro__[1:] for name in getattr(base, "model_fields", ())}
-    names = sorted(cls.model_fields, key=lambda name: name in shared)
+    bases = [getattr(base, "model_fields", {}) for base in cls.__mro__[1:]]
+    names = sorted(cls.model_fields, key=lambda name: sum(name in base for base in bases))
     return [describe_field(name, cls.model_fields[name]) for name in names if name != "kind"]
