@@ -19,11 +19,14 @@ SRC = ROOT / "src" / "napari_dps"
 # The floors of the house. A room may import from lower floors and from itself; rooms that share a
 # floor see each other only where `OPEN` says so.
 FLOORS = [
-    {"errors", "grid", "arrays", "components", "recipe", "fields", "device", "_quantiles"},
+    {
+        *("errors", "units", "grid", "arrays", "components", "recipe", "fields", "device"),
+        *("_quantiles", "_tiff"),
+    },
     {"core"},
     {"forward", "noise", "priors", "samplers"},
     {
-        *("uncertainty", "training", "image", "io", "_tiff", "result", "_resultfile", "api"),
+        *("uncertainty", "training", "image", "io", "result", "_resultfile", "api"),
         *("evaluate", "doctor", "demo", "prepare", "run", "progress", "report", "memory", "start"),
         *("colours", "pixels"),
     },
