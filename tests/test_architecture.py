@@ -20,20 +20,13 @@ SRC = ROOT / "src" / "napari_dps"
 # floor see each other only where `OPEN` says so.
 FLOORS = [
     {
-        "errors",
-        "grid",
-        "arrays",
-        "components",
-        "recipe",
-        "fields",
-        "device",
-        "_quantiles",
-        "saturation",
+        *("errors", "units", "grid", "arrays", "components", "kinds", "recipe", "fields", "device"),
+        *("_quantiles", "_tiff", "saturation"),
     },
     {"core"},
     {"forward", "noise", "priors", "samplers"},
     {
-        *("uncertainty", "training", "image", "io", "_tiff", "result", "_resultfile", "api"),
+        *("uncertainty", "training", "image", "io", "result", "_resultfile", "api"),
         *("evaluate", "doctor", "demo", "prepare", "run", "progress", "report", "memory", "start"),
         *("colours", "pixels", "datum", "cost", "camera", "_phototransfer"),
     },

@@ -151,7 +151,7 @@ def test_psf_of_one_pixel_or_one_plane():
     [
         (np.zeros((9, 9)), "zero"),
         (-np.ones((9, 9)), "negative"),
-        (np.ones((3, 9, 9)), "2D"),
+        (np.ones((3, 3, 9, 9)), "2D"),
         (np.full((9, 9), np.nan), "NaN"),
         (np.ones((9, 9)), "nowhere brighter than its border"),
     ],

@@ -14,13 +14,20 @@ from xml.etree import ElementTree
 import numpy as np
 
 from napari_dps.errors import DPSError, InputError
-from napari_dps.image import to_micrometer
+from napari_dps.units import to_micrometer
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tifffile import TiffFile, TiffPageSeries
 
-__all__ = ["Calibration", "open_tiff", "read_series", "read_tiff"]
+__all__ = [
+    "Calibration",
+    "open_tiff",
+    "read_calibration",
+    "read_series",
+    "read_tiff",
+    "write_values",
+]
 
 #: Per axis letter: (step, unit, position of the first pixel).
 Calibration = dict[str, tuple[float, str, float]]
@@ -173,18 +180,61 @@ def read_tiff(path: Path) -> tuple[NDArray[Any], str, Calibration, dict[str, Any
         data = read_series(file, series, path)
         axes = series.get_axes(squeeze=False)
         metadata: dict[str, Any] = {"series": len(file.series)}
-        calibration: Calibration = {}
-        if file.is_ome:
-            metadata["format"] = "ome-tiff"
-            calibration = _from_ome(file.ome_metadata or "")
-        elif file.is_imagej:
-            metadata["format"] = "imagej-tiff"
-            calibration = _from_imagej(file)
-        else:
-            metadata["format"] = "tiff"
-        if "X" not in calibration and not file.is_imagej:
-            calibration |= _from_tags(file)
+        metadata["format"], calibration = _calibration(file)
         return data, axes, calibration, metadata
+
+
+def read_calibration(path: Path) -> Calibration:
+    """Return what :func:`read_tiff` says of the calibration, without reading pixels.
+
+    Raises
+    ------
+    InputError
+        As `open_tiff`.
+    """
+    with open_tiff(path) as file:
+        return _calibration(file)[1]
+
+
+def write_values(path: Path, values: NDArray[Any], pixel_size: dict[str, float]) -> None:
+    """Write values with their pixel size as OME-TIFF.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Target.
+    values : numpy.ndarray
+        Two axes are taken for YX, three for ZYX.
+    pixel_size : dict of str to float
+        Micrometres per pixel by axis letter.
+    """
+    import tifffile
+
+    # OME knows neither 64-bit integers nor half precision.
+    if values.dtype.kind == "b":
+        values = values.astype(np.uint8)
+    elif values.dtype.kind in "iu" and values.dtype.itemsize == 8:
+        values = values.astype(np.float64)
+    elif values.dtype == np.float16:
+        values = values.astype(np.float32)
+    extra: dict[str, Any] = {"axes": "TCZYX"[-values.ndim :]}
+    for letter, size in pixel_size.items():
+        if letter in extra["axes"]:
+            extra |= {f"PhysicalSize{letter}": size, f"PhysicalSize{letter}Unit": "µm"}
+    tifffile.imwrite(path, values, ome=True, metadata=extra, photometric="minisblack")
+
+
+def _calibration(file: TiffFile) -> tuple[str, Calibration]:
+    """Return the format of a TIFF and its calibration."""
+    calibration: Calibration = {}
+    form = "tiff"
+    if file.is_ome:
+        form, calibration = "ome-tiff", _from_ome(file.ome_metadata or "")
+    elif file.is_imagej:
+        form, calibration = "imagej-tiff", _from_imagej(file)
+    if "X" not in calibration and not file.is_imagej:
+        calibration |= _from_tags(file)
+    return form, calibration
 
 
 def _from_ome(xml: str) -> Calibration:

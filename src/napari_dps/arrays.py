@@ -53,6 +53,28 @@ def read_values(path: str) -> np.ndarray:
     return values
 
 
+def read_shape(path: str) -> tuple[int, ...]:
+    """Return the shape of the values that :func:`read_values` returns, where cheap without them.
+
+    Raises
+    ------
+    InputError
+        As :func:`read_values`.
+    """
+    file = Path(path)
+    try:
+        if file.suffix.lower() == ".npy":
+            return tuple(np.load(file, mmap_mode="r", allow_pickle=False).shape)
+        if file.suffix.lower() in (".tif", ".tiff"):
+            import tifffile
+
+            with tifffile.TiffFile(file) as tiff:
+                return tuple(tiff.series[0].shape)
+    except Exception:  # read_values tells what is wrong with the file
+        return tuple(read_values(path).shape)
+    return tuple(read_values(path).shape)
+
+
 class ArrayRef:
     """A reference to an array: a file (TIFF, PNG, npy) or values held in memory.
 
@@ -60,11 +82,17 @@ class ArrayRef:
     ----------
     source : str, Path or array
         Where the values come from.
+    pixel_size : dict of str to float, optional
+        Micrometres per pixel along Z, Y and X of values held in memory, as far as they are known.
+        A file says it itself.
     """
 
-    def __init__(self, source: str | Path | np.ndarray) -> None:
+    def __init__(
+        self, source: str | Path | np.ndarray, pixel_size: dict[str, float] | None = None
+    ) -> None:
         self.path: str | None = None
         self._values: np.ndarray | None = None
+        self._pixel_size = dict(pixel_size or {})
         if isinstance(source, (str, Path)):
             self.path = str(source)
         else:
@@ -83,21 +111,61 @@ class ArrayRef:
             return self._values
         return read_values(str(self.path))
 
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of the values; of TIFF and npy files without reading the values.
+
+        Raises
+        ------
+        InputError
+            As :meth:`load`.
+        """
+        return read_shape(str(self.path)) if self._values is None else self._values.shape
+
+    def pixel_size(self) -> dict[str, float]:
+        """Return micrometres per pixel along Z, Y and X, as far as they are known.
+
+        Of a TIFF they are what its OME or ImageJ metadata say. An npy or PNG file knows none.
+
+        Raises
+        ------
+        InputError
+            If the file is missing or damaged.
+        """
+        if self._values is not None:
+            return dict(self._pixel_size)
+        file = Path(str(self.path))
+        if file.suffix.lower() not in (".tif", ".tiff"):
+            return {}
+        if not file.is_file():
+            raise InputError(f"there is no file {self.path!r}; give the path of a TIFF, PNG or npy")
+        from napari_dps._tiff import read_calibration
+
+        return {k: v[0] for k, v in read_calibration(file).items() if k in "ZYX"}
+
     @property
     def digest(self) -> str:
-        """Return a hash of the values (in memory) or of the path."""
+        """Return a hash of the values and their pixel size (in memory) or of the path."""
         if self._values is None:
             return hashlib.sha256(str(self.path).encode()).hexdigest()
         head = f"{self._values.dtype.str}{self._values.shape}".encode()
+        if self._pixel_size:
+            head += repr(sorted(self._pixel_size.items())).encode()
         return hashlib.sha256(head + self._values.tobytes()).hexdigest()
 
     def write_beside(self, folder: Path) -> ArrayRef:
         """Return a reference to a file in ``folder``, writing the values there if need be."""
         if self._values is None:
             return self
-        name = f"array-{self.digest[:16]}.npy"
+        # An npy file has no place for a pixel size.
+        name = f"array-{self.digest[:16]}.{'tif' if self._pixel_size else 'npy'}"
         target = folder / name
-        if not target.exists():
+        if target.exists():
+            return ArrayRef(name)
+        if self._pixel_size:
+            from napari_dps._tiff import write_values
+
+            write_values(target, self._values, self._pixel_size)
+        else:
             np.save(target, self._values)
         return ArrayRef(name)
 

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 from napari_dps.arrays import ArrayRef, NumberOrArray
 from napari_dps.errors import InputError
 from napari_dps.plugin.editors import QuietComboBox, TextEditor
+from napari_dps.plugin.layers import layer_pixel_size
 from napari_dps.plugin.number_box import NumberBox
 
 #: Returns the layers that can serve as an array, by name.
@@ -124,7 +125,8 @@ class ArrayEditor(QWidget):
                     f"the layer {name!r} chosen for {self._name} is gone; choose another one"
                 )
             data = layer.data[0] if getattr(layer, "multiscale", False) else layer.data
-            return ArrayRef(np.asarray(data))
+            values = np.asarray(data)
+            return ArrayRef(values, _pixel_size(layer) if values.ndim in (2, 3) else None)
         return self._held if kind == HELD else None
 
     def set_value(self, value: Any) -> None:
@@ -160,3 +162,23 @@ class ArrayEditor(QWidget):
         self.file.setVisible(kind == FILE)
         self.number.setVisible(kind == NUMBER)
         self.changed.emit()
+
+
+def _pixel_size(layer: Any) -> dict[str, float]:
+    """Return micrometres per pixel that a layer carries or, failing that, the TIFF it came from."""
+    own = layer_pixel_size(layer) if hasattr(layer, "units") else None
+    if own is not None and own.yx is not None:
+        found = dict(zip("YX", own.yx, strict=True))
+        return found if own.z is None else {"Z": own.z, **found}
+    path = getattr(getattr(layer, "source", None), "path", None)
+    if path is None:
+        return {}
+    file = ArrayRef(str(path))
+    try:
+        # napari's own reader drops the pixel size; a changed shape means that the data did too.
+        same = tuple(n for n in file.shape() if n > 1) == tuple(
+            n for n in layer.data.shape if n > 1
+        )
+        return file.pixel_size() if same else {}
+    except InputError:  # the layer outlives its file
+        return {}
