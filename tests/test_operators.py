@@ -34,7 +34,7 @@ def spec(kind):
             ]
         },
     }
-    extra |= dict.fromkeys(("widefield", "confocal", "lightsheet"), {"pixel_size": 0.1})
+    extra |= {key: {"pixel_size": 0.1} for key in ("widefield", "confocal", "lightsheet")}
     return {"kind": kind, **extra.get(kind, {})}
 
 
