@@ -28,7 +28,7 @@ FLOORS = [
     {
         *("uncertainty", "training", "image", "io", "result", "_resultfile", "api"),
         *("evaluate", "doctor", "demo", "prepare", "run", "progress", "report", "memory", "start"),
-        *("colours", "pixels", "datum", "cost", "camera", "_phototransfer"),
+        *("colours", "pixels", "datum", "cost", "light", "camera", "_phototransfer"),
     },
     {"cli", "plugin"},
 ]
