@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import numpy as np
 import scipy.ndimage as ndi
@@ -82,6 +83,24 @@ class Averaged:
     unlike: Array
 
 
+def background(image: Array) -> tuple[float, float]:
+    """Return mean and standard deviation of the dark ground, of which most of the image may be.
+
+    Begun with the darker half and widened, so that crowded beads do not count as ground.
+    """
+    values = image.ravel()
+    kept = values[values <= np.median(values)]
+    for _ in range(50):
+        mean, std = float(kept.mean()), float(kept.std())
+        inside = values[np.abs(values - mean) <= 3.5 * std]
+        if inside.size in (kept.size, 0):
+            break
+        kept = inside
+    if kept.std() > 0:
+        return float(kept.mean()), float(kept.std())
+    return clipped_mean(values)  # more than half of one grey value
+
+
 def without_hot_pixels(image: Array) -> tuple[Array, int]:
     """Return the image with single bright pixels replaced by what is around them, and how many.
 
@@ -90,7 +109,7 @@ def without_hot_pixels(image: Array) -> tuple[Array, int]:
     around = np.ones((3, 3), dtype=bool)
     around[1, 1] = False
     footprint = around if image.ndim == 2 else around[None]
-    level, noise = clipped_mean(image.ravel())
+    level, noise = background(image)
     near = ndi.maximum_filter(image, footprint=footprint, mode="reflect")
     rise = image - level
     hot = (rise > HOT * np.maximum(near - level, 0)) & (rise > 10 * max(noise, 1e-12))
@@ -114,15 +133,18 @@ def find_peaks(image: Array) -> tuple[list[Bead], tuple[float, ...]]:
     width : tuple of float
         Typical full width at half maximum per axis, in pixels.
     """
-    from skimage.feature import peak_local_max
+    from skimage import feature
 
-    def threshold(smooth: Array) -> tuple[float, float]:
-        level, spread = clipped_mean(smooth.ravel())
-        return level, max(STANDS_OUT * spread, 1e-6 * float(smooth.max() - level))
+    ground, _ = background(image)
 
-    first = ndi.gaussian_filter(image, 1.0)
-    level, rise = threshold(first)
-    places = peak_local_max(
+    def smoothed(width: Any) -> tuple[Array, float, float]:
+        # Dark beyond the border: mirrored noise would average out less there, and pass for spots.
+        smooth = ndi.gaussian_filter(image, width, mode="constant", cval=ground)
+        level, spread = background(smooth)
+        return smooth, level, max(STANDS_OUT * spread, 1e-6 * float(smooth.max() - level))
+
+    first, level, rise = smoothed(1.0)
+    places = cast(Any, feature).peak_local_max(
         first, min_distance=3, threshold_abs=level + rise, exclude_border=False, num_peaks=500
     )
     if not len(places):
@@ -133,8 +155,7 @@ def find_peaks(image: Array) -> tuple[list[Bead], tuple[float, ...]]:
     rough = np.median([_rough_width(first - level, tuple(p)) for p in bright], axis=0)
     # The smoothing widened them.
     width = np.sqrt(np.maximum(rough**2 - FWHM**2, 1.0))
-    smooth = ndi.gaussian_filter(image, width / FWHM / 2)
-    level, rise = threshold(smooth)
+    smooth, level, rise = smoothed(width / FWHM / 2)
     size = tuple(2 * max(1, round(w / 2)) + 1 for w in width)
     found = (smooth == ndi.maximum_filter(smooth, size=size)) & (smooth > level + rise)
     # The flat tops of saturated beads have many maxima: one each.

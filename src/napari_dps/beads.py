@@ -140,6 +140,7 @@ class BeadPSF:
                 extent=(-ends[1], ends[1], ends[0], -ends[0]),
             )  # fmt: skip
             panel.set(xlabel=f"{pair[1]} ({self._unit(pair[1])})")
+            panel.locator_params(nbins=4)
             panel.set(ylabel=f"{pair[0]} ({self._unit(pair[0])})")
         for axis, colour in zip(
             reversed(self.axes), ("#1f5fa8", "#d17a22", "#444444"), strict=False
