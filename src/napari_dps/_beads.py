@@ -24,6 +24,8 @@ PART = 0.2
 """A lesser peak near a bead, up to this share of its height, is taken for a part of its PSF."""
 MARGIN = 3
 """Pixels around a bead's box, lest a shift by Fourier wraps its border into it."""
+ENOUGH = 1_000_000
+"""Values that tell the background."""
 ROUNDS = 5
 """Rounds of registration to the average and averaging."""
 ROBUST = 5
@@ -88,7 +90,8 @@ def background(image: Array) -> tuple[float, float]:
 
     Begun with the darker half and widened, so that crowded beads do not count as ground.
     """
-    values = image.ravel()
+    # Every so manieth value tells as much; an odd step does not follow the rows.
+    values = image.ravel()[:: image.size // ENOUGH | 1]
     kept = values[values <= np.median(values)]
     for _ in range(50):
         mean, std = float(kept.mean()), float(kept.std())

@@ -27,6 +27,8 @@ UNLIKE, MISSHAPEN = 0.03, 0.25
 """One less the correlation with the average, and relative width, from which a shape is odd..."""
 ODD = 4.0
 """...unless the beads' shapes scatter so: robust standard deviations."""
+MOST, VALUES = 30, 20_000_000
+"""More beads than this are not averaged if they hold more values than that."""
 FEW = 3
 """Beads below which an odd one among them cannot be told."""
 
@@ -75,7 +77,7 @@ def averaged(
     name: str,
 ) -> Averaged:
     """Average the good beads, leaving out odd ones as the average shows them."""
-    good = [bead for bead in beads if bead.verdict == "used"]
+    good = _enough([bead for bead in beads if bead.verdict == "used"], reach)
     for bead in good:
         cut(values, bead, reach, wide)
         # Rounding to whole grey values is noise too, and all of it where the ground is black.
@@ -96,6 +98,16 @@ def averaged(
         f"'{name}' shows {len(beads)} bead{'s' * (len(beads) > 1)}, but none that can be used "
         f"({reasons}); give an image of sparser or dimmer beads, or a smaller size"
     )
+
+
+def _enough(good: list[Bead], reach: Sequence[int]) -> list[Bead]:
+    """Return as many beads as memory holds well, evenly of the bright and the dim."""
+    most = max(MOST, VALUES // int(np.prod([2 * r + 1 for r in reach])))
+    step = max(1, -(-len(good) // most))
+    for number, bead in enumerate(good):
+        if number % step:
+            bead.verdict = "more than needed"
+    return good[::step]
 
 
 def _alike_in_light(good: list[Bead], width: Sequence[float]) -> list[Bead]:
