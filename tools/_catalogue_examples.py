@@ -8,8 +8,8 @@ from typing import Any
 WATER = {"numerical_aperture": 1.1, "immersion_index": 1.33, "sample_index": 1.33}
 POISSON = {"kind": "poisson"}
 VOLUME = (
-    "A volume of 8 planes, restored with a prior of planes; shown are the plane in the middle and, "
-    "below it, a section along Z."
+    "A volume of a few planes, restored with a prior of planes; shown are the plane in the middle "
+    "and, below it, a section along Z."
 )
 
 

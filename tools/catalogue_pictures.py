@@ -52,12 +52,12 @@ def bright(name: str, seed: int, peak: float, side: int = SIDE) -> Array:
     return peak * (BACKGROUND + structure(name, seed, side))
 
 
-def volume(name: str, seed: int, peak: float) -> Array:
-    """Return eight planes, what is bright in each falling off to its neighbours."""
-    planes = np.zeros((8, 48, 48))
-    for number, centre in enumerate((1.5, 3.5, 5.5)):
-        weight = np.exp(-((np.arange(8) - centre) ** 2))
-        planes += weight[:, None, None] * structure(name, seed + number, 48)
+def volume(name: str, seed: int, peak: float, depth: int = 6, side: int = 40) -> Array:
+    """Return a few planes, what is bright in each falling off to its neighbours."""
+    planes = np.zeros((depth, side, side))
+    for number, centre in enumerate(np.arange(1.5, depth - 1, 2)):
+        weight = np.exp(-((np.arange(depth) - centre) ** 2))
+        planes += weight[:, None, None] * structure(name, seed + number, side)
     return peak * (BACKGROUND + planes / np.percentile(planes, 99.8))
 
 
@@ -212,7 +212,7 @@ SCENES: dict[str, Scene] = {
     "motion-blur": Scene(lambda: bright("mitochondria", 3, 100)),
     "psf": Scene(lambda: bright("mitochondria", 4, 100), files=(("psf.tif", spot),)),
     "widefield": Scene(lambda: volume("filaments", 5, 200), samples=2),
-    "confocal": Scene(lambda: volume("filaments", 5, 40), samples=2),
+    "confocal": Scene(lambda: volume("filaments", 5, 40, 8, 48), samples=2),
     "lightsheet": Scene(lambda: volume("filaments", 5, 100), samples=2),
     "inpaint": Scene(
         lambda: bright("membranes", 6, 100),
@@ -304,6 +304,7 @@ def make_one(group: str, kind: str) -> dict[str, Any]:
     row["samples"] = scene.samples
     row["chi-square per datum"] = round(float(result.report["misfit"]), 3)
     row["sum over truth's"] = round(float(np.abs(mean).sum() / np.abs(truth).sum()), 4)
+    row["flux"] = result.report.get("flux")
     row["warnings"] = result.report.get("warnings", [])
     row["seconds"] = round(seconds, 1)
     same = scene.compared is not None and scene.seen is not pattern_log
