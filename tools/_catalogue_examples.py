@@ -80,7 +80,7 @@ FORWARD = {
     ),
     "phase-retrieval": Example(
         {"oversampling": 2.0, "measured": "intensity"},
-        picture="Nuclei in the middle of a dark field; a million photons in the pattern, which is "
+        picture="Nuclei in a dark field; a million photons in the pattern, which is "
         "shown by its logarithm.",
     ),
     "ptychography": Example(
@@ -90,8 +90,8 @@ FORWARD = {
             "probe.npy": "the probe's real and imaginary part, shape (2, Y, X)",
             "positions.npy": "Y and X of the probe at every pattern, shape (N, 2)",
         },
-        picture="Cells that only shift the phase, at 64 overlapping places; shown are the object's "
-        "phase and the logarithm of one pattern.",
+        picture="Cells that only shift the phase, at 64 overlapping places; shown are the phase "
+        "where the probe was, and the logarithm of one pattern.",
     ),
     "radon": Example(
         {"count": 40, "angular_range": 180.0},

@@ -3,7 +3,7 @@
     python tools/catalogue_pictures.py [KIND ...]
 
 Simulates a synthetic specimen with each page's own recipe, restores it with the shipped prior and
-the default sampler (four samples; two of volumes), and writes docs/images/catalogue/*.png and
+the default sampler (two or four samples), and writes docs/images/catalogue/*.png and
 benchmarks/results/catalogue.json. Without kinds it makes all; half an hour on two cores.
 """
 
@@ -117,7 +117,7 @@ def psnr(estimate: Array, truth: Array) -> float:
 class Scene:
     """What one kind measures, and how its panels are shown.
 
-    ``seen`` turns the measurement into what is shown of it, ``compared`` into an estimate of the
+    ``part`` is what of an object is shown and judged, ``seen`` turns the measurement into what is shown of it, ``compared`` into an estimate of the
     truth to give a PSNR to (None where there is none); ``shown`` is what of an object is shown.
     """
 
@@ -129,6 +129,7 @@ class Scene:
     samples: int = 4
     registered: str = ""
     units: tuple[float, float] = (1.0, 0.0)
+    part: tuple[Any, ...] = (...,)
 
 
 def amplitude(parts: Array) -> Array:
@@ -173,7 +174,7 @@ def complex_object() -> Array:
 def diffracting() -> Array:
     """Return nuclei of a million photons in all, as amplitude."""
     found = np.zeros((64, 64))
-    found[8:56, 8:56] = round_field(structure("nuclei", 6, 48), 23)
+    found[8:56, 8:56] = round_field(structure("nuclei", 10, 48), 23)
     return found * np.sqrt(1e6 / (found**2).sum())
 
 
@@ -209,7 +210,7 @@ def thinned(values: Array) -> Array:
 SCENES: dict[str, Scene] = {
     "identity": Scene(lambda: bright("nuclei", 1, 20)),
     "gaussian-blur": Scene(lambda: bright("nuclei", 2, 100)),
-    "motion-blur": Scene(lambda: bright("mitochondria", 3, 100)),
+    "motion-blur": Scene(lambda: bright("mitochondria", 3, 100), samples=2),
     "psf": Scene(lambda: bright("mitochondria", 4, 100), files=(("psf.tif", spot),)),
     "widefield": Scene(lambda: volume("filaments", 5, 200), samples=2),
     "confocal": Scene(lambda: volume("filaments", 5, 40, 8, 48), samples=2),
@@ -221,11 +222,11 @@ SCENES: dict[str, Scene] = {
         files=(("mask.tif", scratches),),
     ),
     "random-inpaint": Scene(
-        lambda: bright("nuclei", 7, 100), thinned, lambda y: filled(thinned(y))
+        lambda: bright("nuclei", 7, 100), thinned, lambda y: filled(thinned(y)), samples=2
     ),
     "downsample": Scene(lambda: bright("cytoplasm", 8, 200), compared=enlarged),
-    "nonlinear-blur": Scene(lambda: bright("mitochondria", 9, 100), compared=None),
-    "phase-retrieval": Scene(diffracting, pattern_log, None, registered="all"),
+    "nonlinear-blur": Scene(lambda: bright("mitochondria", 9, 100), compared=None, samples=2),
+    "phase-retrieval": Scene(diffracting, pattern_log, None, registered="all", samples=2),
     "ptychography": Scene(
         lambda: phase_object(80),
         lambda y: pattern_log(y[27]),
@@ -233,15 +234,19 @@ SCENES: dict[str, Scene] = {
         phase,
         (("probe.npy", probe), ("positions.npy", positions)),
         registered="phase",
+        samples=2,
+        part=(..., slice(12, 63), slice(12, 63)),
     ),
     "radon": Scene(lambda: round_field(structure("cytoplasm", 10, 64), 30), compared=None),
     "fourier-mask": Scene(complex_object, pattern_log, None, amplitude),
     "compose": Scene(
         lambda: bright("cytoplasm", 11, 200), chained, lambda y: enlarged(filled(chained(y)))
     ),
-    "noise-gaussian": Scene(lambda: bright("membranes", 12, 100)),
-    "noise-poisson": Scene(lambda: bright("puncta", 13, 30), units=(2.2, 100.0)),
-    "noise-poisson-gaussian": Scene(lambda: bright("reticulum", 14, 30), units=(2.2, 100.0)),
+    "noise-gaussian": Scene(lambda: bright("membranes", 12, 100), samples=2),
+    "noise-poisson": Scene(lambda: bright("puncta", 13, 30), units=(2.2, 100.0), samples=2),
+    "noise-poisson-gaussian": Scene(
+        lambda: bright("reticulum", 14, 30), units=(2.2, 100.0), samples=2
+    ),
 }
 
 
@@ -292,6 +297,7 @@ def make_one(group: str, kind: str) -> dict[str, Any]:
     mean = (np.asarray(result.mean, dtype=np.float64) - offset) / gain
     if scene.registered:
         mean = register(mean, truth, phase_only=scene.registered == "phase")
+    truth, mean = truth[scene.part], mean[scene.part]
     row: dict[str, Any] = {"kind": kind, "group": group, "shape": list(truth.shape)}
     row["psnr of measurement"] = None
     if scene.compared is not None:
