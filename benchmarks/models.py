@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _cases import BACKGROUND, MARGIN, PEAK, PIXEL, SIDE, Case, cases
+import torch
+from _cases import BACKGROUND, MARGIN, PEAK, PIXEL, SIDE, Case, bound, cases
 from _common import Array, best_crop, clean_images, machine, photons, publish, read, say
 from cyclopts import App
 
 import napari_dps
 from napari_dps.components import ForwardModel, make
+from napari_dps.core.likelihood import Z_MIN
 from napari_dps.image import Image
 
 app = App(help="Every forward model against its classical baseline, as a table and as JSON.")
@@ -41,23 +43,43 @@ def coordinates(values: Array) -> tuple[str, tuple[float, ...] | None]:
     return "ZYX"[-values.ndim :], (3 * PIXEL, PIXEL, PIXEL)[-values.ndim :]
 
 
-def measured(case: Case, wide: Array, seed: int) -> tuple[Array, Array]:
-    """Return (truth, measurement), light from beyond the field included."""
+def truth_misfit(case: Case, whole: Array, y: Array, cut: int) -> float:
+    """Return chi-square per datum of the truth itself: what a perfect restoration has."""
+    model = make("forward", case.forward)
+    assert isinstance(model, ForwardModel)
+    operator = bound(model, y.shape)
+    x = torch.as_tensor(whole, dtype=torch.float64)[None]
+    x = x if operator.x_shape[0] == 2 else x[None]
+    wide = operator.embed(x) if operator.x_shape != tuple(x.shape[1:]) else x
+    z = operator(wide)[0].numpy().reshape(y.shape)
+    seen = np.ones(y.shape, bool)
+    if operator.measured is not None:
+        seen = np.broadcast_to(operator.measured.numpy(), operator.y_shape).reshape(y.shape)
+    sigma = case.noise.get("sigma")
+    variance = np.full(z.shape, sigma**2) if sigma else np.maximum(z, Z_MIN)
+    chi2 = np.where(seen, (y - z) ** 2 / variance, np.nan)
+    return float(np.nanmean(chi2[cut:-cut, cut:-cut] if cut else chi2))
+
+
+def measured(case: Case, wide: Array, seed: int) -> tuple[Array, Array, float]:
+    """Return (truth, measurement, the truth's misfit), light from beyond the field included."""
     inner = (slice(MARGIN, -MARGIN),) * 2
     wide = photons(wide, PEAK, BACKGROUND, inner)
     whole = case.truth(wide if case.margin else wide[inner])
     axes, pixel = coordinates(whole)
     image = Image.from_array(whole, axes=axes, pixel_size=pixel)
     y = napari_dps.simulate(image, forward=case.forward, noise=case.noise, seed=seed)
-    if not case.margin:
-        return whole, y.astype(np.float64)
+    y = y.astype(np.float64)
     cut = case.margin * y.shape[-1] // whole.shape[-1]
-    return whole[inner], y[cut:-cut, cut:-cut].astype(np.float64)
+    misfit = truth_misfit(case, whole, y, cut)
+    if not cut:
+        return whole, y, misfit
+    return whole[inner], y[cut:-cut, cut:-cut], misfit
 
 
 def row(label: str, case: Case, wide: Array, seed: int, samples: int) -> dict[str, Any]:
     """Measure one image through one model, and restore it by both."""
-    truth, y = measured(case, wide, seed)
+    truth, y, misfit = measured(case, wide, seed)
     model = make("forward", case.forward)
     assert isinstance(model, ForwardModel)
     peak = 1.0 if label in ("ptychography", "fourier-mask-complex") else float(np.ptp(truth))
@@ -86,6 +108,7 @@ def row(label: str, case: Case, wide: Array, seed: int, samples: int) -> dict[st
         "baseline_name": case.name,
         "ours": judge(np.asarray(result.mean, np.float64)),
         "misfit": report["misfit"],
+        "misfit_truth": misfit,
         "flux_off": (flux["expected"][0] - flux["measured"][0]) / flux["error"][0],
         "sampler": report["sampler"],
         "seconds": seconds,
@@ -100,7 +123,15 @@ def table(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for label in dict.fromkeys(r["model"] for r in rows):
         part = [r for r in rows if r["model"] == label]
         mean: dict[str, Any] = {"model": label, "images": len(part)}
-        for key in ("measurement", "baseline", "ours", "misfit", "flux_off", "seconds"):
+        for key in (
+            "measurement",
+            "baseline",
+            "ours",
+            "misfit",
+            "misfit_truth",
+            "flux_off",
+            "seconds",
+        ):
             values = [r[key] for r in part if r[key] is not None]
             mean[key] = round(float(np.mean(values)), 3) if values else None
         mean["baseline_name"] = part[0]["baseline_name"]
@@ -114,13 +145,21 @@ def line(r: dict[str, Any]) -> str:
     direct = "   -" if r["measurement"] is None else f"{r['measurement']:5.1f}"
     return (
         f"{r['model']:22} {direct:>5} {r['baseline']:5.1f} {r['ours']:5.1f}  {r['misfit']:5.2f}"
+        f" {r['misfit_truth']:5.2f}"
         f" {r['flux_off']:6.2f} {r['seconds']:6.1f}  {r['baseline_name']}"
     )
 
 
 @app.default
 def main(
-    data: Path, /, *, count: int = 3, samples: int = 4, only: str = "", out: Path | None = None
+    data: Path,
+    /,
+    *,
+    count: int = 3,
+    first: int = 0,
+    samples: int = 4,
+    only: str = "",
+    out: Path | None = None,
 ) -> None:
     """Restore by every model.
 
@@ -130,6 +169,8 @@ def main(
         Folder with eval/clean and eval/denoise.
     count
         Images.
+    first
+        Number of the image to begin with, to go on with an earlier run.
     samples
         Posterior samples.
     only
@@ -143,12 +184,12 @@ def main(
     paths = clean_images(data, count)
     rows = []
     for label, case in chosen.items():
-        for seed, path in enumerate(paths):
+        for seed, path in list(enumerate(paths))[first:]:
             wide = best_crop(read(path), SIDE, MARGIN, seed)
             rows.append({"image": path.name, **row(label, case, wide, seed, samples)})
             say(line(rows[-1]) + f"  {path.name}")
     summary = table(rows)
-    say(f"{'model':22} meas. base. ours  misfit flux/s seconds")
+    say(f"{'model':22} meas. base. ours  misfit truth flux/s seconds")
     for one in summary:
         say(line(one) + ("" if one["best"] else "   << not the best"))
     publish({"machine": machine(), "table": summary, "rows": rows}, out)
