@@ -82,6 +82,45 @@ def test_a_simulated_stack_keeps_its_coordinates(folder) -> None:
     assert after.scale == pytest.approx((0.5, 0.2, 0.2))
 
 
+@pytest.mark.parametrize(
+    ("options", "axes", "scale", "translate"),
+    [
+        ("downsample --forward.factor 2", "YX", (0.4, 0.4), (0.1, 0.1)),
+        ("radon", "YX", (0.2, 0.2), (0.0, 0.0)),
+        ("phase-retrieval", "YX", (1.0, 1.0), (0.0, 0.0)),
+    ],
+)
+def test_a_measurement_on_another_grid_has_its_own_coordinates(
+    folder, options, axes, scale, translate
+) -> None:
+    object_ = np.load("clean.npy").astype(np.float32)
+    metadata = {"axes": "YX"} | {f"PhysicalSize{a}": 0.2 for a in "YX"}
+    tifffile.imwrite("x.ome.tif", object_, ome=True, metadata=metadata)
+    assert main(f"simulate x.ome.tif -o y.ome.tif --forward {options}".split()) == 0
+    measured = read_image("y.ome.tif")
+    assert measured.axes == axes
+    assert measured.scale == pytest.approx(scale) and measured.translate == translate
+    line = f"reconstruct y.ome.tif -o o.ome.tif --forward {options} --prior gaussian --samples 1 -q"
+    if not options.startswith("downsample"):
+        return
+    assert main(line.split()) == 0
+    found = Result.load("o.ome.tif")
+    assert found.scale == pytest.approx((0.2, 0.2)) and found.shape == object_.shape
+    assert found.translate == pytest.approx((0.0, 0.0), abs=1e-12)
+
+
+def test_a_measurement_of_a_complex_object_has_axes_of_its_own(folder) -> None:
+    wave = np.stack([np.load("clean.npy"), np.ones((32, 32))]).astype(np.float32)
+    tifffile.imwrite("x.ome.tif", wave, ome=True, metadata={"axes": "CYX"})
+    noise = "--noise gaussian --noise.sigma 0.5"
+    line = f"simulate x.ome.tif -o y.ome.tif --forward fourier-mask {noise}"
+    assert main(line.split()) == 0
+    assert read_image("y.ome.tif").axes == "CYX"
+    pattern = "--forward phase-retrieval --forward.object complex --forward.oversampling 3"
+    assert main(f"simulate x.ome.tif -o y.ome.tif {pattern}".split()) == 0
+    assert (read_image("y.ome.tif").axes, read_image("y.ome.tif").shape) == ("YX", (96, 96))
+
+
 def test_sample(folder) -> None:
     line = "sample --prior gaussian --prior.std 0.3 -n 3 --shape 16 24 --steps 10 --seed 1 -o s."
     assert main(f"{line}npy".split()) == 0 and main(f"{line}tif".split()) == 0

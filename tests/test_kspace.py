@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+import napari_dps
 from napari_dps.components import make
 from napari_dps.core.likelihood import GaussianLikelihood
 from napari_dps.core.streams import Streams
 from napari_dps.errors import InputError, RecipeError
 from napari_dps.grid import Grid
 from napari_dps.recipe import Recipe
+from napari_dps.run import Run
 
 SHAPE = (32, 24)
 GRID = Grid((2, *SHAPE), dtype="float64")
@@ -107,3 +109,27 @@ def test_bad_parameters_are_refused():
         model(acceleration=0.5)
     with pytest.raises(RecipeError, match="pattern"):
         model(pattern="spiral")
+
+
+@pytest.mark.parametrize("origin", ["centre", "corner"])
+def test_noise_from_the_outermost_frequencies(origin):
+    rows, columns = np.mgrid[:64, :64]
+    image = 20 * np.exp(-((rows - 30) ** 2 + (columns - 25) ** 2) / 60)
+    forward = {"kind": "fourier-mask", "object": "real", "acceleration": 3, "origin": origin}
+    kspace = napari_dps.simulate(image, forward=forward, noise={"kind": "gaussian", "sigma": 0.3})
+    sigma, error = make("forward", forward).white_noise(kspace[None])
+    assert sigma == pytest.approx(0.3, rel=0.1)
+    assert 0 < error < 0.06
+    job = Run(kspace, {"forward": forward, "noise": "gaussian"}, axes="CYX")
+    assert job.recipe.noise.sigma == sigma
+    assert job.warnings == []
+
+
+def test_noise_that_k_space_does_not_show():
+    forward = {"kind": "fourier-mask", "object": "real", "acceleration": 2}
+    image = np.zeros((64, 64))
+    image[31:33, 31:33] = 100.0  # falls off as slowly as its two pixels
+    sharp = napari_dps.simulate(image, forward=forward, noise={"kind": "gaussian", "sigma": 1e-3})
+    for kspace, words in ((sharp, "still hold the object"), (sharp[:, 26:38, 26:38], "too few")):
+        with pytest.raises(InputError, match=words):
+            make("forward", forward).white_noise(kspace[None])

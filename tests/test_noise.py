@@ -332,6 +332,14 @@ def test_grey_step() -> None:
     assert grey_step(4 * rng.poisson(50, 10000) + 3) == 4
     assert grey_step((0.25 * rng.poisson(50, 10000)).astype(np.float32)) == 0.25
     assert grey_step(rng.random(1000)) == 0
+    bright = rng.poisson(3, 1000) + rng.choice([0, 400_000], 1000)  # a pattern's centre
+    assert grey_step(bright.astype(np.float32)) == 1
+
+
+def test_equal_pixels_of_a_small_image_are_no_saturation() -> None:
+    small = np.arange(64.0).reshape(1, 8, 8)
+    small[0, 0, :2] = 71
+    assert Poisson().check(small) == []
     assert grey_step(FLAT) == 0
 
 

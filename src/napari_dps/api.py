@@ -22,7 +22,16 @@ from napari_dps.recipe import Recipe
 from napari_dps.result import Result
 from napari_dps.run import Plan, Progress, Run
 
-__all__ = ["Plan", "Progress", "Run", "reconstruct", "run", "sample_prior", "simulate"]
+__all__ = [
+    "Plan",
+    "Progress",
+    "Run",
+    "reconstruct",
+    "run",
+    "sample_prior",
+    "simulate",
+    "simulate_image",
+]
 
 
 def run(
@@ -118,6 +127,8 @@ def simulate(
 ) -> NDArray[np.float32]:
     """Draw a measurement of a known object, from the likelihood that inference uses.
 
+    :func:`simulate_image` returns it with its axes and pixel size.
+
     Parameters
     ----------
     image : array, Image or path
@@ -136,6 +147,20 @@ def simulate(
     ndarray of float32
         The measurement. Pixels that are not measured hold the camera's offset.
     """
+    return simulate_image(image, recipe, seed, forward=forward, noise=noise, axes=axes).data
+
+
+def simulate_image(
+    image: Any,
+    recipe: Any = None,
+    /,
+    seed: int = 0,
+    *,
+    forward: Any = None,
+    noise: Any = None,
+    axes: str | None = None,
+) -> Image:
+    """Draw a measurement as :func:`simulate` does, and return it with its coordinates."""
     import torch
 
     from napari_dps.core.streams import Streams
@@ -184,9 +209,45 @@ def simulate(
         out.append(statistics.recorded(y.numpy().reshape(grid.shape)))
     lead = len(source.axes) - len(datum)
     measured = np.stack(out).reshape(*source.data.shape[:lead], *grid.shape).astype(np.float32)
-    if datum != spatial or len(grid.shape) != len(spatial):
-        return measured  # its axes are not the object's: frames first, then one measurement
-    return measured.transpose([source.axes.index(letter) for letter in given.axes])
+    return _measurement(measured, source, given.axes, model, grid, datum)
+
+
+def _measurement(
+    measured: NDArray[np.float32],
+    source: Image,
+    axes: str,
+    model: ForwardModel,
+    grid: Grid,
+    datum: str,
+) -> Image:
+    """Return what was measured of ``source``, whose object came with ``axes``, as an image."""
+    lead, spatial = len(source.axes) - len(datum), datum.replace("C", "")
+    count = len(grid.shape)
+    before = source.axes[:lead]
+    unit = replace(grid, pixel_size=(1.0,) * count)
+    ratio = model.object_pixel_size(unit) if count == len(spatial) else None
+    if ratio is None:  # another plane than the object's: its pixels are not the object's
+        stack = "" if count == 2 else next(c for c in "CTZ" if c not in before)
+        if count == 3 and grid.shape[0] != 2:  # patterns of a scan, no parts of a number
+            stack = next(c for c in "TZC" if c not in before)
+        scale, units, translate = (1.0,) * count, ("pixel",) * count, (0.0,) * count
+        letters = stack + "YX"
+    else:
+        fine, letters = source.scale[-count:], spatial
+        scale = tuple(f / r for f, r in zip(fine, ratio, strict=True))
+        units = source.units[-count:]
+        begin, offset = source.translate[-count:], model.object_offset(unit)
+        translate = tuple(t - o * f for t, o, f in zip(begin, offset, fine, strict=True))
+    image = Image(
+        measured,
+        before + letters,
+        (*source.scale[:lead], *scale),
+        (*source.units[:lead], *units),
+        (*source.translate[:lead], *translate),
+        source.name,
+        source.calibration,
+    )
+    return image.with_axes(axes) if sorted(image.axes) == sorted(axes) else image
 
 
 def _measurement_grid(model: ForwardModel, source: Image, spatial: str) -> Grid:

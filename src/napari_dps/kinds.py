@@ -132,6 +132,18 @@ class ForwardModel(Component):
     def check_noise(self, noise: "NoiseModel") -> None:
         """Refuse noise that measurements of this kind cannot have; a RecipeError says why."""
 
+    def white_noise(self, frames: Any) -> tuple[float, float] | None:
+        """Return the deviation of Gaussian noise and its error, where this model can tell.
+
+        None, the default: the measurement is an image, from which the noise model tells it.
+
+        Parameters
+        ----------
+        frames : ndarray, shape (F, *grid)
+            The measurement in its own units.
+        """
+        return None
+
     def resolved(self, frames: Any, grid: Grid, report: dict[str, Any]) -> "ForwardModel":
         """Return the model with everything that the measurement itself tells filled in.
 

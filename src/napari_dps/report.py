@@ -93,7 +93,7 @@ def _pitch(
         found = size if known else model.object_pixel_size(replace(grid, pixel_size=ones))
         if found is not None:
             scale = tuple(
-                s * f / p for s, f, p in zip(image.scale[-count:], found, pixel, strict=True)
+                s * (f / p) for s, f, p in zip(image.scale[-count:], found, pixel, strict=True)
             )
             begin = image.translate[-count:]
             offset = model.object_offset(grid)

@@ -100,6 +100,13 @@ class Run:
         if valid is not None:
             counts = valid[self._live].reshape(measured.shape)
             measured = np.where(counts, measured.astype(np.float64), np.nan)
+        if getattr(noise, "sigma", None) == "auto":
+            found = self.recipe.forward.white_noise(self._prepared.frames[self._live])
+            if found is not None:
+                told = noise.model_copy(update={"sigma": found[0]})
+                known = told.resolve(measured, self._noise_report)
+                self._noise_report["sigma_error"] = found[1]
+                return known
         return noise.resolve(measured, self._noise_report)
 
     # -- preparing -----------------------------------------------------------------------------

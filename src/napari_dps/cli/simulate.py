@@ -55,11 +55,10 @@ def simulate(image: str, **given: Any) -> None:
         pixel_size=floats(given.get("pixel_size"), "--pixel-size"),
     )
     # Only now, so that a mistake is told without waiting for torch.
-    from napari_dps.api import simulate as simulate_image
+    from napari_dps.api import simulate_image
 
     measured = simulate_image(source, recipe, seed=recipe.seed)
-    same = measured.shape == source.shape
-    write_array(target, measured, source.axes, source if same else None)
+    write_array(target, measured.data, measured.axes, measured)
     if given.get("json"):
         print_json({"input": image, "output": str(target), "shape": list(measured.shape)})
     else:

@@ -18,7 +18,8 @@ class FourierMask(ForwardModel):
     """Undersampled k-space: only some frequencies of the object were measured.
 
     The measurement is complex: its real and imaginary part are an axis of length 2 before Y and X
-    (axes CYX). Python takes complex arrays as they are. The noise is Gaussian, in both parts.
+    (axes CYX). Python takes complex arrays as they are. The noise is Gaussian, in both parts;
+    sigma "auto" is read from the outermost frequencies.
     """
 
     kind: Literal["fourier-mask"] = "fourier-mask"
@@ -106,6 +107,43 @@ class FourierMask(ForwardModel):
         """Return the sampled frequencies, for both parts."""
         self._check(frames.shape[1:])
         return np.broadcast_to(self.sampling(frames.shape), frames.shape[1:])
+
+    def white_noise(self, frames: Any) -> tuple[float, float]:
+        """Return the noise of one part and its error, from the outermost sampled frequencies.
+
+        There an object has least power. The squared magnitude of noise alone is exponentially
+        distributed: its median is 2 ln 2 times the variance of a part, whatever few peaks do.
+
+        Raises
+        ------
+        InputError
+            If too few frequencies were sampled, or the object reaches out to the border.
+        """
+        self._check(frames.shape[1:])
+        mask = self.sampling(frames.shape)
+        rows, columns = (np.fft.fftshift(np.fft.fftfreq(n)) for n in mask.shape)
+        radius = np.hypot(rows[:, None], columns[None, :])
+        radius = radius if self.origin == "centre" else np.fft.ifftshift(radius)
+        power = (np.asarray(frames, dtype=np.float64) ** 2).sum(1)[:, mask]
+        outer = np.argsort(radius[mask], kind="stable")[-(mask.sum() // 4) :]
+        if outer.size < 40:
+            raise InputError(
+                f"only {mask.sum()} frequencies were sampled, too few to tell the noise; give the "
+                "noise's sigma"
+            )
+        near, far = (
+            float(np.sqrt(np.median(power[:, part]) / (2 * np.log(2))))
+            for part in np.array_split(outer, 2)
+        )
+        if far == 0 or near > 1.5 * far:
+            raise InputError(
+                "the outermost frequencies of k-space still hold the object (or nothing at all), "
+                "so the noise cannot be told from them; give the noise's sigma"
+            )
+        sigma = float(np.sqrt(np.median(power[:, outer]) / (2 * np.log(2))))
+        # A median of n exponential numbers scatters by 1 / sqrt(n) / ln 2, its root by half.
+        scatter = sigma / (2 * np.log(2) * np.sqrt(outer.size * len(power)))
+        return sigma, max(scatter, abs(near - far) / 2)
 
     def _check(self, shape: tuple[int, ...]) -> None:
         if len(shape) != 3 or shape[0] != 2:

@@ -125,6 +125,8 @@ def grey_step(image: NDArray[np.generic]) -> float:
     gaps = np.diff(values)
     if len(gaps) == 0:
         return 0.0
+    if (values == np.round(values)).all() and np.abs(values).max() < 2**53:
+        return float(np.gcd.reduce(gaps.astype(np.int64)))
     step = float(gaps.min())
     # Rounded floats: all gaps are multiples of the smallest one, to what float32 can hold.
     tolerance = 1e-3 + float(np.abs(values).max()) * 1e-6 / step
@@ -147,9 +149,11 @@ def saturated(values: NDArray[np.generic]) -> float:
     """Return the share of values at the maximum if they pile up there, else 0."""
     values = np.asarray(values)
     top = values.max()
-    share = float((values == top).mean())
+    count = int((values == top).sum())
+    share = count / values.size
     below = values[values < top]
-    if share < 1e-4 or below.size == 0:
+    # In a small image two or three pixels are equal by chance.
+    if count < 4 or share < 1e-4 or below.size == 0:
         return 0.0
     # The tail of a distribution thins out; clipping collects it in one value.
     return share if share > float((values == below.max()).mean()) else 0.0
