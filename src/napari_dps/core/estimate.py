@@ -26,6 +26,8 @@ LENGTH = 3.0
 EXPONENT = 1.5
 GRID = tuple(4.0**k for k in range(-4, 2))
 """Trial variances of the field, in units of the variance that the data show."""
+BOX, SIGNIFICANT = 9, 4.0
+"""Side of the boxes whose mean residual is looked at, and how many errors away it counts."""
 ENOUGH = 1.02
 """Chi-square per datum at which the data are explained."""
 UNSEEN = 0.5
@@ -161,14 +163,29 @@ def gaussian_field_estimate(
     def again(residual: Tensor) -> Tensor:
         return solve(s2, residual)
 
+    missed = _unexplained(y - linear(estimate), own, weight, likelihood.redundancy)
+    missed = missed / flat.flatten(1).mean(1).clamp_min(1e-12)
     floor = UNSEEN * _dark_noise(variance, flat, weight)
     return Estimate(
         estimate,
-        torch.maximum(local_rms.max(1).values, floor),
+        torch.maximum(torch.maximum(local_rms.max(1).values, floor), missed),
         torch.maximum(local_rms.median(1).values, floor),
         {"field_variance": s2.flatten().tolist()},
         lost=lambda: lost_contrast(operator, r, weight, own, again, streams, likelihood.redundancy),
     )
+
+
+def _unexplained(residual: Tensor, variance: Tensor, weight: Tensor, redundancy: float) -> Tensor:
+    """Return the largest local mean of a residual that is no noise, shape (B,).
+
+    One field variance for a whole image is too small where a few bright objects lie on a wide
+    dark ground: there the estimate stays far below the data, and does not know.
+    """
+    share = smooth(weight, BOX).clamp_min(1e-6)
+    mean = smooth(weight * residual, BOX) / share
+    noise = (redundancy * smooth(weight * variance, BOX)).sqrt() / (BOX * share)
+    counts = (mean.abs() > SIGNIFICANT * noise) & (smooth(weight, BOX) > 0.5)
+    return torch.where(counts, mean.abs(), torch.zeros_like(mean)).flatten(1).amax(1)
 
 
 def _dark_noise(variance: Tensor, flat: Tensor, weight: Tensor) -> Tensor:
