@@ -142,7 +142,8 @@ class BeadPSF:
                 extent=(-ends[1], ends[1], ends[0], -ends[0]),
             )  # fmt: skip
             panel.set(xlabel=f"{pair[1]} ({self._unit(pair[1])})")
-            panel.locator_params(nbins=4)
+            panel.locator_params(axis="y", nbins=4)
+            panel.locator_params(axis="x", nbins=4 if ends[1] > ends[0] / 2 else 1)
             panel.set(ylabel=f"{pair[0]} ({self._unit(pair[0])})")
         for axis, colour in zip(
             reversed(self.axes), ("#1f5fa8", "#d17a22", "#444444"), strict=False
