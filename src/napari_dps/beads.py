@@ -143,7 +143,9 @@ class BeadPSF:
             )  # fmt: skip
             panel.set(xlabel=f"{pair[1]} ({self._unit(pair[1])})")
             panel.locator_params(axis="y", nbins=4)
-            panel.locator_params(axis="x", nbins=4 if ends[1] > ends[0] / 2 else 1)
+            if ends[1] < ends[0] / 2:  # no room for three numbers
+                side = float(f"{0.7 * ends[1]:.1g}")
+                panel.set_xticks([-side, side])
             panel.set(ylabel=f"{pair[0]} ({self._unit(pair[0])})")
         for axis, colour in zip(
             reversed(self.axes), ("#1f5fa8", "#d17a22", "#444444"), strict=False
