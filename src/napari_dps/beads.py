@@ -35,6 +35,8 @@ SMALLEST = 16
 """Rows and columns that an image of beads has at least."""
 COARSE = 2.0
 """Pixels per full width at half maximum that are needed at least."""
+TAIL = 0.05
+"""Light of the outermost pixels along an axis, of the brightest's, that is told of."""
 LARGE = 0.6
 """A bead of more than this share of the PSF's width leaves little of it to be seen."""
 
@@ -140,7 +142,10 @@ class BeadPSF:
                 extent=(-ends[1], ends[1], ends[0], -ends[0]),
             )  # fmt: skip
             panel.set(xlabel=f"{pair[1]} ({self._unit(pair[1])})")
-            panel.locator_params(nbins=4)
+            panel.locator_params(axis="y", nbins=4)
+            if ends[1] < ends[0] / 2:  # no room for three numbers
+                side = float(f"{0.7 * ends[1]:.1g}")
+                panel.set_xticks([-side, side])
             panel.set(ylabel=f"{pair[0]} ({self._unit(pair[0])})")
         for axis, colour in zip(
             reversed(self.axes), ("#1f5fa8", "#d17a22", "#444444"), strict=False
@@ -334,6 +339,16 @@ def _warnings(
                 f"the PSF's {n} pixels along {letter} hold less than twice its width of "
                 f"{span:.3g}, so its flanks are cut; give a larger size or a deeper stack"
             )
+    cut = {}
+    for axis, letter in enumerate(letters):
+        line = psf.sum(tuple(a for a in range(psf.ndim) if a != axis))
+        cut[letter] = float(max(line[0], line[-1]) / line.max())
+    most = max(cut, key=lambda letter: cut[letter])
+    if cut[most] > TAIL:
+        found.append(
+            f"the PSF's light goes on beyond its ends along {most}, where it is still "
+            f"{cut[most]:.0%} of the middle's; a larger size, of sparser beads, takes in more"
+        )
     if diameter is not None and diameter > LARGE * float((spans * sizes).min()):
         found.append(
             f"beads of {diameter:g} µm are large for a PSF {(spans * sizes).min():.2g} µm wide, "
