@@ -103,3 +103,15 @@ def test_camera_calibration_measures_and_draws(monkeypatch, tmp_path, capsys) ->
     assert Path("photon-transfer.png").stat().st_size > 5000
     with pytest.raises(SystemExit, match=r"DARK\.tif"):
         run(monkeypatch, "camera_calibration.py", "dark.tif")
+
+
+def test_measure_psf_measures_draws_and_restores(asked, monkeypatch, capsys) -> None:
+    run(monkeypatch, "measure_psf.py")
+    told = capsys.readouterr().out
+    assert "too bright (aggregate)" in told or "odd shape" in told
+    assert Path("psf.png").stat().st_size > 5000
+    assert napari_dps.Recipe(forward={"kind": "psf", "psf": "psf.tif"})
+    assert asked[0][0].shape == (128, 128)
+    assert Path("restored.ome.tif").exists()
+    with pytest.raises(SystemExit, match="PIXEL_SIZE"):
+        run(monkeypatch, "measure_psf.py", "beads.tif")

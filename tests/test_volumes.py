@@ -17,7 +17,7 @@ from napari_dps.memory import Layout, layout, smaller
 from napari_dps.recipe import Recipe
 from napari_dps.run import Run
 
-QUICK = {"kind": "mmps", "steps": 12}
+QUICK = {"kind": "mmps", "steps": 8, "iterations": 6}
 
 
 class AxialBlur(ForwardModel):
@@ -145,8 +145,8 @@ def test_a_volume_too_large_is_cut_into_planes_before_tiles():
 
 @pytest.fixture(scope="module")
 def ball():
-    z, y, x = np.mgrid[:6, :24, :24]
-    return 40.0 + 200 * ((z - 2.5) ** 2 * 4 + (y - 12) ** 2 + (x - 10) ** 2 < 40)
+    z, y, x = np.mgrid[:4, :20, :20]
+    return 40.0 + 200 * ((z - 1.5) ** 2 * 4 + (y - 10) ** 2 + (x - 9) ** 2 < 36)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_dps.api import reconstruct, sample_prior, simulate
+    from napari_dps.beads import measure_psf
     from napari_dps.camera import measure_camera
     from napari_dps.io import read_image
     from napari_dps.recipe import Recipe
@@ -25,6 +26,7 @@ __all__ = [
     "Result",
     "__version__",
     "measure_camera",
+    "measure_psf",
     "read_image",
     "reconstruct",
     "sample_prior",
@@ -36,6 +38,7 @@ _HOMES = {
     "Recipe": "napari_dps.recipe",
     "Result": "napari_dps.result",
     "measure_camera": "napari_dps.camera",
+    "measure_psf": "napari_dps.beads",
     "read_image": "napari_dps.io",
     "reconstruct": "napari_dps.api",
     "sample_prior": "napari_dps.api",

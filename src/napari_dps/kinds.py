@@ -5,16 +5,12 @@ stands for is built by ``bind(grid)``; only there may torch be imported.
 """
 
 import hashlib
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from napari_dps.arrays import ArrayRef, NumberOrArray, load_mask, split_complex
-from napari_dps.errors import InputError
 from napari_dps.grid import Grid
-
-if TYPE_CHECKING:
-    from napari_dps.core.operator import Operator
 
 
 class Component(BaseModel):
@@ -101,52 +97,6 @@ class ForwardModel(Component):
     def object_offset(self, grid: Grid) -> tuple[float, ...]:
         """Return the centre of the object's first pixel, in its pixels, from the measurement's."""
         return (0.0,) * len(grid.shape)
-
-    def illuminated(self, grid: Grid, gain: float = 1.0) -> "Operator":
-        """Build the operator, with flat field and background where they are given.
-
-        Parameters
-        ----------
-        grid : Grid
-            The measurement's grid.
-        gain : float
-            ADU per electron, for the background.
-
-        Raises
-        ------
-        InputError
-            If background or flat field have another shape, or are negative or not finite.
-        """
-        operator: Operator = self.bind(grid)
-        flat, dark = self._flat(grid), self.background.on(grid.shape, "background", minimum=0)
-        if flat is None and not dark.any():
-            return operator
-        import torch
-
-        from napari_dps.core.illumination import IlluminatedOperator
-
-        def tensor(values: Any) -> Any:
-            dtype = getattr(torch, grid.dtype)
-            made = torch.as_tensor(values, dtype=dtype, device=grid.device)
-            return made.reshape(operator.y_shape) if made.ndim else made
-
-        return IlluminatedOperator(
-            operator,
-            None if flat is None else tensor(flat),
-            tensor(dark / gain) if dark.any() else None,
-        )
-
-    def _flat(self, grid: Grid) -> Any:
-        if self.flat_field is None:
-            return None
-        flat = NumberOrArray.parse(self.flat_field).on(grid.shape, "flat field", minimum=0)
-        mean = float(flat.mean())
-        if mean <= 0 or not flat.ndim:
-            raise InputError(
-                "the flat field is zero everywhere or one number; give an image of the relative "
-                "sensitivity of every pixel"
-            )
-        return flat / mean
 
     def measured_pixels(self, frames: Any) -> Any:
         """Return what this model says of measured pixels: True where measured, None for all.

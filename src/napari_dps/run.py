@@ -17,6 +17,7 @@ from napari_dps.cost import estimate_cost
 from napari_dps.datum import datum_of, grid_of
 from napari_dps.errors import DPSError, InputError
 from napari_dps.image import Image
+from napari_dps.light import illuminated
 from napari_dps.memory import OVERLAP, Layout, is_out_of_memory, layout, smaller
 from napari_dps.pixels import pixel_size_warnings
 from napari_dps.prepare import Prepared, open_image, prepare
@@ -198,7 +199,7 @@ class Run:
     def _operator(self) -> Any:
         """Return the physics, for every colour where the object has colours."""
         gain, _ = self.recipe.noise.camera()
-        operator = self.recipe.forward.illuminated(self._grid, gain)
+        operator = illuminated(self.recipe.forward, self._grid, gain)
         if not self._colour:
             return operator
         from napari_dps.core.channelwise import ChannelwiseOperator

@@ -255,6 +255,16 @@ def signature(
 
 
 def _value(info: FieldInfo, where: str, value: Any) -> Any:
+    if info.number and isinstance(value, str) and not (info.auto and value == "auto"):
+        try:
+            return float(value)
+        except ValueError:
+            if Path(value).exists():
+                return value
+            allowed = "a number or a file" + (", or auto" if info.auto else "")
+            raise RecipeError(
+                f"{where} = {value!r} is not allowed, since there is no such file; give {allowed}"
+            ) from None
     if info.annotation != "other" or not isinstance(value, str):
         return value
     try:

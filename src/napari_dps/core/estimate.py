@@ -142,7 +142,7 @@ def gaussian_field_estimate(
         chi2 = ((weight * (r - linear(trial))) ** 2 / own).flatten(1).sum(1) / count
         # A weaker field explains less; a stronger one may not have converged, and shows by it.
         better = (column(chi2, y) < least) & (least > ENOUGH)
-        image = torch.where(better, trial, image)
+        image = torch.where(column(better.flatten(), ones), trial, image)
         best = torch.where(better, torch.full_like(best, factor), best)
         rising = column(chi2, y) > 1.2 * least
         least = torch.where(better, column(chi2, y), least)

@@ -66,10 +66,12 @@ def padded(
 ) -> tuple[tuple[int, ...], tuple[slice, ...]]:
     """Return the object's grid and the field in it: the PSF's reach on every side."""
     full, field = [], []
-    for n, k in zip(shape, psf_shape, strict=True):
+    for axis, (n, k) in enumerate(zip(shape, psf_shape, strict=True)):
+        # The network sees planes: only their sides are padded for it.
+        multiple = MULTIPLE if axis >= len(shape) - 2 else 1
         reach = k // 2
         size = n + 2 * reach
-        while size % MULTIPLE or scipy.fft.next_fast_len(size, real=True) != size:
+        while size % multiple or scipy.fft.next_fast_len(size, real=True) != size:
             size += 1
         before = (size - n) // 2
         full.append(size)

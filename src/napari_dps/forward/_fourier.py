@@ -58,10 +58,6 @@ class FourierMagnitude(Operator):
         self.intensity, self.centred, self.pixels = intensity, centred, pixels
         self.multimodal = pixels is None
         self._axes = tuple(range(-len(object_shape), 0))
-        self._inside = tuple(
-            slice((n - m) // 2, (n - m) // 2 + m)
-            for n, m in zip(grid.shape, object_shape, strict=True)
-        )
 
         def mask(values: np.ndarray | None) -> Tensor | None:
             return None if values is None else torch.as_tensor(values).to(grid.device)
@@ -71,48 +67,66 @@ class FourierMagnitude(Operator):
 
     def far_field(self, x: Tensor) -> Tensor:
         """Return F(pad(x)), complex, in the measurement's layout."""
+        return self._to_layout(self._spectrum(x))
+
+    def back(self, field: Tensor) -> Tensor:
+        """Return the adjoint of :meth:`far_field`: of a real object its real part."""
+        return self._object(self._from_layout(field))
+
+    def _spectrum(self, x: Tensor) -> Tensor:
+        """Return F(pad(x)), zero frequency in the corner.
+
+        The object lies in the corner of the padded field. Where it lies only turns phases, which
+        no magnitude shows, and so it need not be moved.
+        """
         if self.support is not None:
             x = torch.where(self.support, x, torch.zeros_like(x))
         if x.shape[1] == 2:
             x = torch.complex(x[:, :1], x[:, 1:])
-        wide = x.new_zeros((*x.shape[:2], *self.y_shape[1:]))
-        index: tuple[Any, ...] = (..., *self._inside)
-        wide[index] = x
-        field: Tensor = torch.fft.fftn(
-            torch.fft.ifftshift(wide, self._axes), dim=self._axes, norm="ortho"
-        )
-        return torch.fft.fftshift(field, self._axes) if self.centred else field
+        field: Tensor = torch.fft.fftn(x, s=self.y_shape[1:], dim=self._axes, norm="ortho")
+        return field
 
-    def back(self, field: Tensor) -> Tensor:
-        """Return the adjoint of :meth:`far_field`: of a real object its real part."""
-        if self.centred:
-            field = torch.fft.ifftshift(field, self._axes)
-        wide = torch.fft.fftshift(torch.fft.ifftn(field, dim=self._axes, norm="ortho"), self._axes)
-        index: tuple[Any, ...] = (..., *self._inside)
+    def _object(self, spectrum: Tensor) -> Tensor:
+        """Return the adjoint of :meth:`_spectrum`."""
+        wide = torch.fft.ifftn(spectrum, dim=self._axes, norm="ortho")
+        index: tuple[Any, ...] = (..., *(slice(0, n) for n in self.x_shape[1:]))
         x = wide[index]
         x = torch.cat((x.real, x.imag), 1) if self.x_shape[0] == 2 else x.real
         return x if self.support is None else torch.where(self.support, x, torch.zeros_like(x))
 
+    def _to_layout(self, values: Tensor) -> Tensor:
+        return torch.fft.fftshift(values, self._axes) if self.centred else values
+
+    def _from_layout(self, values: Tensor) -> Tensor:
+        return torch.fft.ifftshift(values, self._axes) if self.centred else values
+
+    def _recorded(self, spectrum: Tensor) -> Tensor:
+        # Of an intensity no root is taken, which costs more than the transform.
+        if self.intensity:
+            return self._to_layout(spectrum.real**2 + spectrum.imag**2)
+        return self._to_layout(spectrum.abs())
+
     def __call__(self, x: Tensor, theta: object = None) -> Tensor:
         """Return the expected measurement."""
-        magnitude = self.far_field(x).abs()
-        return magnitude**2 if self.intensity else magnitude
+        return self._recorded(self._spectrum(x))
 
     def linearize(self, x: Tensor) -> tuple[Tensor, Linear, Linear]:
         """Return z and the exact products; see :meth:`Operator.linearize`."""
-        field = self.far_field(x)
-        magnitude = field.abs()
+        spectrum = self._spectrum(x)
+        z = self._recorded(spectrum)
         if self.intensity:
-            z, slope = magnitude**2, 2 * field
+            slope, factor = spectrum, 2.0
         else:
             tiny = torch.finfo(x.dtype).tiny
-            z, slope = magnitude, field / magnitude.clamp_min(tiny)
+            slope, factor = spectrum / spectrum.abs().clamp_min(tiny), 1.0
 
         def jvp(v: Tensor) -> Tensor:
-            return (slope.conj() * self.far_field(v)).real
+            change = self._spectrum(v)
+            return self._to_layout(factor * (slope.real * change.real + slope.imag * change.imag))
 
         def vjp(w: Tensor) -> Tensor:
-            return self.back(slope * w)
+            # Real arrays are moved and scaled, not complex ones.
+            return self._object(slope * (factor * self._from_layout(w)))
 
         return z, jvp, vjp
 

@@ -18,10 +18,12 @@ class Mask(LinearOperator):
         self.measured: Tensor | None = None
         if mask is not None:
             self.measured = torch.as_tensor(mask).to(grid.device)
+            # Several times faster than a choice by a mask of bool.
+            self._weight = self.measured.to(getattr(torch, grid.dtype))
 
     def __call__(self, x: Tensor, theta: object = None) -> Tensor:
         """Return the measured pixels, zero elsewhere."""
-        return x if self.measured is None else torch.where(self.measured, x, torch.zeros_like(x))
+        return x if self.measured is None else x * self._weight
 
     def transpose(self, v: Tensor) -> Tensor:
         """Return A^T v."""

@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_dps.components import Component, component_class, make, registry
+from napari_dps.components import Component, ForwardModel, component_class, make, registry
 from napari_dps.errors import RecipeError
 from napari_dps.fields import FieldInfo, describe_fields
 from napari_dps.plugin.array_editor import ArrayEditor, LayerSource, no_layers
@@ -59,6 +59,23 @@ def tooltip_of(info: FieldInfo) -> str:
     return f"<qt>{html.escape(' '.join(parts))}</qt>"
 
 
+def shared_fields(cls: type[Component]) -> frozenset[str]:
+    """Return the parameters that every forward model has, whatever it measures."""
+    return (
+        frozenset(ForwardModel.model_fields) - {"kind"} if cls.group == "forward" else frozenset()
+    )
+
+
+def _form_in(column: QVBoxLayout, page: QWidget) -> QFormLayout:
+    form = QFormLayout(page)
+    form.setContentsMargins(0, 0, 0, 0)
+    form.setVerticalSpacing(4)
+    form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.DontWrapRows)
+    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    column.addWidget(page)
+    return form
+
+
 class ComponentForm(QWidget):
     """The parameters of one component class.
 
@@ -81,12 +98,15 @@ class ComponentForm(QWidget):
         super().__init__(parent)
         self.component = cls
         self.editors: dict[str, Any] = {}
-        form = QFormLayout(self)
-        form.setContentsMargins(0, 0, 0, 0)
-        form.setVerticalSpacing(4)
-        form.setRowWrapPolicy(QFormLayout.RowWrapPolicy.DontWrapRows)
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(4)
+        form = _form_in(column, QWidget())
+        shared = shared_fields(cls)
+        self.more: QToolButton | None = None
         for info in describe_fields(cls):
+            if info.name in shared and self.more is None:
+                form = self._add_more(column)
             editor = make_editor(info, _array_editor_of(info, layers))
             unit = info.unit
             if info.name == "gain":
@@ -101,6 +121,26 @@ class ComponentForm(QWidget):
             editor.changed.connect(self.changed)
             self.editors[info.name] = editor
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+
+    def _add_more(self, column: QVBoxLayout) -> QFormLayout:
+        """Add what all models share behind a button, closed: few measurements need it."""
+        self.more, rest = QToolButton(), QWidget()
+        self.more.setText("Background, flat field, full scale")
+        self.more.setCheckable(True)
+        self.more.setAutoRaise(True)
+        self.more.setArrowType(Qt.ArrowType.RightArrow)
+        self.more.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.more.setToolTip("Light that is not the object's, uneven illumination, saturation")
+        self.more.toggled.connect(rest.setVisible)
+        self.more.toggled.connect(self._turn_arrow)
+        column.addWidget(self.more)
+        form = _form_in(column, rest)
+        rest.setVisible(False)
+        return form
+
+    def _turn_arrow(self, opened: bool) -> None:
+        assert self.more is not None
+        self.more.setArrowType(Qt.ArrowType.DownArrow if opened else Qt.ArrowType.RightArrow)
 
     def value(self) -> Component:
         """Return the component that the form describes.
@@ -125,9 +165,15 @@ class ComponentForm(QWidget):
         return make(self.component.group, {"kind": kind, **fields})
 
     def set_value(self, component: Component) -> None:
-        """Show a component of the form's class."""
+        """Show a component of the form's class; what is hidden is shown where it says something."""
         for name, editor in self.editors.items():
             editor.set_value(getattr(component, name))
+        fields = type(component).model_fields
+        told = [
+            n for n in shared_fields(self.component) if getattr(component, n) != fields[n].default
+        ]
+        if self.more is not None and told:
+            self.more.setChecked(True)
 
 
 def _with_both_units(editor: Any, info: FieldInfo) -> Any:

@@ -1,0 +1,70 @@
+"""Optics with what lies around them: uneven sensitivity, and light that is not the object's."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_dps.arrays import NumberOrArray
+from napari_dps.errors import InputError
+from napari_dps.grid import Grid
+
+if TYPE_CHECKING:
+    from napari_dps.components import ForwardModel
+    from napari_dps.core.operator import Operator
+
+__all__ = ["illuminated"]
+
+
+def illuminated(model: ForwardModel, grid: Grid, gain: float = 1.0) -> Operator:
+    """Bind a forward model, with its flat field and background where they are given.
+
+    Parameters
+    ----------
+    model : ForwardModel
+        The optics.
+    grid : Grid
+        The measurement's grid.
+    gain : float
+        ADU per electron of a typical pixel, for the background.
+
+    Raises
+    ------
+    InputError
+        If background or flat field have another shape, or are negative or not finite.
+    """
+    operator: Operator = model.bind(grid)
+    flat = _flat(model, grid)
+    dark = model.background.on(grid.shape, "background", minimum=0)
+    if flat is None and not dark.any():
+        return operator
+    import torch
+
+    from napari_dps.core.illumination import IlluminatedOperator
+
+    def tensor(values: NDArray[np.float64]) -> Any:
+        dtype = getattr(torch, grid.dtype)
+        made = torch.as_tensor(values, dtype=dtype, device=grid.device)
+        return made.reshape(operator.y_shape) if made.ndim else made
+
+    return IlluminatedOperator(
+        operator,
+        None if flat is None else tensor(flat),
+        tensor(dark / gain) if dark.any() else None,
+    )
+
+
+def _flat(model: ForwardModel, grid: Grid) -> NDArray[np.float64] | None:
+    """Return the flat field with a mean of one."""
+    if model.flat_field is None:
+        return None
+    flat = NumberOrArray.parse(model.flat_field).on(grid.shape, "flat field", minimum=0)
+    mean = float(flat.mean())
+    if mean <= 0 or not flat.ndim:
+        raise InputError(
+            "the flat field is zero everywhere or one number; give an image of the relative "
+            "sensitivity of every pixel"
+        )
+    return np.asarray(flat / mean)
