@@ -227,9 +227,9 @@ def _measurement(
     unit = replace(grid, pixel_size=(1.0,) * count)
     ratio = model.object_pixel_size(unit) if count == len(spatial) else None
     if ratio is None:  # another plane than the object's: its pixels are not the object's
-        stack = "" if count == 2 else next(c for c in "CTZ" if c not in before)
-        if count == 3 and grid.shape[0] != 2:  # patterns of a scan, no parts of a number
-            stack = next(c for c in "TZC" if c not in before)
+        # Parts of a complex number are channels, the patterns of a scan are not.
+        order = "CTZ" if grid.shape[0] == 2 else "TZC"
+        stack = "" if count == 2 else next(c for c in order if c not in before)
         scale, units, translate = (1.0,) * count, ("pixel",) * count, (0.0,) * count
         letters = stack + "YX"
     else:
