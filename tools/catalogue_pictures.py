@@ -117,8 +117,9 @@ def psnr(estimate: Array, truth: Array) -> float:
 class Scene:
     """What one kind measures, and how its panels are shown.
 
-    ``part`` is what of an object is shown and judged, ``seen`` turns the measurement into what is shown of it, ``compared`` into an estimate of the
-    truth to give a PSNR to (None where there is none); ``shown`` is what of an object is shown.
+    ``seen`` turns the measurement into what is shown of it, ``compared`` into an estimate of the
+    truth to give a PSNR to (None where there is none); ``shown`` is what of an object is shown,
+    ``part`` the part of it that is shown and judged.
     """
 
     truth: Callable[[], Array]
