@@ -79,16 +79,8 @@ class Ptychography(Operator):
     def _corner(self, field: Tensor) -> Tensor:
         return torch.fft.ifftshift(field, (-2, -1)) if self.centred else field
 
-    def far_field(self, x: Tensor) -> Tensor:
-        """Return the complex far fields (B, 1, N, Y, X) in the measurement's layout."""
-        return self._arranged(self._spectra(x))
-
-    def back(self, field: Tensor) -> Tensor:
-        """Return the adjoint of :meth:`far_field`."""
-        return self._object(self._corner(field))
-
     def _spectra(self, x: Tensor) -> Tensor:
-        """Return the far fields with the zero frequency in the corner."""
+        """Return the complex far fields (B, 1, N, Y, X), zero frequency in the corner."""
         image = torch.complex(x[:, 0], x[:, 1]).flatten(1)
         patches = image[:, self._index].reshape(-1, *self._light.shape)
         return torch.fft.fft2(self._light * patches, norm="ortho")[:, None]
