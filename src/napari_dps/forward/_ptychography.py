@@ -83,7 +83,8 @@ class Ptychography(Operator):
         """Return the complex far fields (B, 1, N, Y, X), zero frequency in the corner."""
         image = torch.complex(x[:, 0], x[:, 1]).flatten(1)
         patches = image[:, self._index].reshape(-1, *self._light.shape)
-        return torch.fft.fft2(self._light * patches, norm="ortho")[:, None]
+        spectra: Tensor = torch.fft.fft2(self._light * patches, norm="ortho")[:, None]
+        return spectra
 
     def _object(self, spectra: Tensor) -> Tensor:
         """Return the adjoint of :meth:`_spectra`."""
