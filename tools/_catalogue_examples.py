@@ -60,7 +60,7 @@ FORWARD = {
     ),
     "lightsheet": Example(
         {**WATER, "sheet_thickness": 2.0, "pixel_size": 0.1, "z_step": 0.3},
-        picture=f"Filaments, 100 photons where bright. {VOLUME}",
+        picture="One plane of filaments, 100 photons where bright.",
     ),
     "inpaint": Example(
         {"mask": "mask.tif", "box": [[50, 20, 66, 40]]},

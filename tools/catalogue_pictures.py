@@ -117,9 +117,9 @@ def psnr(estimate: Array, truth: Array) -> float:
 class Scene:
     """What one kind measures, and how its panels are shown.
 
-    ``part`` is what of an object is shown and judged, ``seen`` turns the measurement into what is
-    shown of it, ``compared`` into an estimate of the truth to give a PSNR to (None where there is
-    none); ``shown`` is what of an object is shown.
+    ``seen`` turns the measurement into what is shown of it, ``compared`` into an estimate of the
+    truth to give a PSNR to (None where there is none); ``shown`` is what of an object is shown,
+    ``part`` the part of it that is shown and judged.
     """
 
     truth: Callable[[], Array]
@@ -215,7 +215,7 @@ SCENES: dict[str, Scene] = {
     "psf": Scene(lambda: bright("mitochondria", 4, 100), files=(("psf.tif", spot),)),
     "widefield": Scene(lambda: volume("filaments", 5, 200), samples=2),
     "confocal": Scene(lambda: volume("filaments", 5, 40, 8, 48), samples=2),
-    "lightsheet": Scene(lambda: volume("filaments", 5, 100), samples=2),
+    "lightsheet": Scene(lambda: bright("filaments", 5, 100, 64), samples=2),
     "inpaint": Scene(
         lambda: bright("membranes", 6, 100),
         inpainted,

@@ -43,6 +43,8 @@ class Convolution(LinearOperator):
         # In double precision first: the transfer function's error is every result's error.
         transfer = torch.fft.rfftn(torch.from_numpy(kernel), dim=self._axes)
         self.transfer = transfer.to(dtype.to_complex()).to(grid.device)
+        # Kept: torch would make a conjugated copy at every product.
+        self._conjugate = self.transfer.conj().resolve_conj()
 
     def __call__(self, x: Tensor, theta: object = None) -> Tensor:
         """Return the blurred field."""
@@ -50,10 +52,12 @@ class Convolution(LinearOperator):
 
     def transpose(self, v: Tensor) -> Tensor:
         """Return A^T v."""
+        if self.x_shape == self.y_shape:
+            return self._filter(v, self._conjugate)
         wide = v.new_zeros((*v.shape[:2], *self._full))
         index: tuple[Any, ...] = (..., *self.field)
         wide[index] = v
-        return self._filter(wide, self.transfer.conj())
+        return self._filter(wide, self._conjugate)
 
     def _filter(self, x: Tensor, transfer: Tensor) -> Tensor:
         spectrum = torch.fft.rfftn(x, dim=self._axes) * transfer

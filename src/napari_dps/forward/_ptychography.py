@@ -79,39 +79,48 @@ class Ptychography(Operator):
     def _corner(self, field: Tensor) -> Tensor:
         return torch.fft.ifftshift(field, (-2, -1)) if self.centred else field
 
-    def far_field(self, x: Tensor) -> Tensor:
-        """Return the complex far fields (B, 1, N, Y, X) in the measurement's layout."""
+    def _spectra(self, x: Tensor) -> Tensor:
+        """Return the complex far fields (B, 1, N, Y, X), zero frequency in the corner."""
         image = torch.complex(x[:, 0], x[:, 1]).flatten(1)
         patches = image[:, self._index].reshape(-1, *self._light.shape)
-        return self._arranged(torch.fft.fft2(self._light * patches, norm="ortho"))[:, None]
+        spectra: Tensor = torch.fft.fft2(self._light * patches, norm="ortho")[:, None]
+        return spectra
 
-    def back(self, field: Tensor) -> Tensor:
-        """Return the adjoint of :meth:`far_field`."""
-        waves = torch.fft.ifft2(self._corner(field[:, 0]), norm="ortho") * self._light.conj()
+    def _object(self, spectra: Tensor) -> Tensor:
+        """Return the adjoint of :meth:`_spectra`."""
+        waves = torch.fft.ifft2(spectra[:, 0], norm="ortho") * self._light.conj()
         parts = torch.stack((waves.real, waves.imag), 1).reshape(-1, len(self._index))
         image = parts.new_zeros((len(parts), self.scan.shape[0] * self.scan.shape[1]))
         image.index_add_(1, self._index, parts)
         return image.reshape(-1, *self.x_shape)
 
+    def _recorded(self, spectra: Tensor) -> Tensor:
+        # Of an intensity no root is taken, which costs as much as the transform.
+        if self.intensity:
+            return self._arranged(spectra.real**2 + spectra.imag**2)
+        return self._arranged(spectra.abs())
+
     def __call__(self, x: Tensor, theta: object = None) -> Tensor:
         """Return the expected patterns."""
-        magnitude = self.far_field(x).abs()
-        return magnitude**2 if self.intensity else magnitude
+        return self._recorded(self._spectra(x))
 
     def linearize(self, x: Tensor) -> tuple[Tensor, Linear, Linear]:
         """Return z and the exact products; see :meth:`Operator.linearize`."""
-        field = self.far_field(x)
-        magnitude = field.abs()
+        spectra = self._spectra(x)
+        z = self._recorded(spectra)
         if self.intensity:
-            z, slope = magnitude**2, 2 * field
+            slope, factor = spectra, 2.0
         else:
-            z, slope = magnitude, field / magnitude.clamp_min(torch.finfo(x.dtype).tiny)
+            slope = spectra / spectra.abs().clamp_min(torch.finfo(x.dtype).tiny)
+            factor = 1.0
 
         def jvp(v: Tensor) -> Tensor:
-            return (slope.conj() * self.far_field(v)).real
+            change = self._spectra(v)
+            return self._arranged(factor * (slope.real * change.real + slope.imag * change.imag))
 
         def vjp(w: Tensor) -> Tensor:
-            return self.back(slope * w)
+            # Real arrays are moved and scaled, not complex ones.
+            return self._object(slope * (factor * self._corner(w)))
 
         return z, jvp, vjp
 
