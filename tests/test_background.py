@@ -23,7 +23,7 @@ VIGNETTE = FALL / FALL.mean()
 GAIN, OFFSET = 2.0, 100.0
 NOISE = {"kind": "poisson-gaussian", "gain": GAIN, "offset": OFFSET, "read_noise": 1.5}
 PRIOR = {"kind": "gaussian", "mean": 0.0, "std": 0.6, "correlation_length": 5.0}
-FAST = {"noise": NOISE, "prior": PRIOR, "sampler": {"kind": "pigdm", "steps": 12}, "samples": 6}
+FAST = {"noise": NOISE, "prior": PRIOR, "sampler": {"kind": "pigdm", "steps": 40}, "samples": 6}
 CASES = {
     "number": {"background": 300.0},
     "image": {"background": SLOPE},

@@ -164,7 +164,8 @@ def gaussian_field_estimate(
         return solve(s2, residual)
 
     missed = _unexplained(y - linear(estimate), own, weight, likelihood.redundancy)
-    missed = missed / flat.flatten(1).mean(1).clamp_min(1e-12)
+    seen_flat = (weight * flat).flatten(1).sum(1) / weight.flatten(1).sum(1).clamp_min(1.0)
+    missed = missed / seen_flat.clamp_min(1e-12)
     floor = UNSEEN * _dark_noise(variance, flat, weight)
     return Estimate(
         estimate,
