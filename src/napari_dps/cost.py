@@ -10,6 +10,9 @@ from napari_dps.memory import CPU_BATCH
 from napari_dps.progress import Plan
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from napari_dps.core.prior import Prior
     from napari_dps.run import Run
 
 __all__ = ["estimate_cost"]
@@ -30,14 +33,8 @@ def estimate_cost(run: Run) -> Plan:
     images = shape[0] // channels * (shape[1] if run._planes else 1)
     batch = min(run._layout.batch * images, CPU_BATCH)
     x = torch.zeros((batch, channels, *side), dtype=run._problem.y.dtype, device=run.device)
-    times = []
-    for _ in range(2):
-        begin = time.perf_counter()
-        x0, vjp = run._prior.linearize(x, 1.0)
-        middle = time.perf_counter()
-        vjp(torch.ones_like(x0))
-        times.append((middle - begin, time.perf_counter() - middle))
-    forward, backward = min(t[0] for t in times), min(t[1] for t in times)
+    classical = run.recipe.sampler.classical
+    forward, backward = (0.0, 0.0) if classical else _clocked(run._prior, x)
     per_step = run._sampler.calls_per_step()
     items = len(run._live) * run.recipe.samples
     steps = run._sampler.total_steps() * items
@@ -63,5 +60,19 @@ def estimate_cost(run: Run) -> Plan:
         int(need),
         run._layout.batch,
         run._layout.tile,
-        int(steps * sum(per_step)) + search,
+        0 if classical else int(steps * sum(per_step)) + search,
     )
+
+
+def _clocked(prior: Prior, x: Tensor) -> tuple[float, float]:
+    """Return the seconds of one forward pass and of one product."""
+    import torch
+
+    times = []
+    for _ in range(2):
+        begin = time.perf_counter()
+        x0, vjp = prior.linearize(x, 1.0)
+        middle = time.perf_counter()
+        vjp(torch.ones_like(x0))
+        times.append((middle - begin, time.perf_counter() - middle))
+    return min(t[0] for t in times), min(t[1] for t in times)

@@ -234,6 +234,12 @@ class SamplerChoice(Component):
     """Base of samplers: how the posterior is drawn from."""
 
     group: ClassVar[str] = "sampler"
+    point_estimate: ClassVar[bool] = False
+    """Whether it gives one image and no posterior: such a run has one sample and no error bars."""
+    classical: ClassVar[bool] = False
+    """Whether it works on the object itself, in photoelectrons, without prior or object map."""
+    interacting: ClassVar[bool] = False
+    """Whether the samples of a frame are drawn together and cannot be split into batches."""
 
     def choose(self, *, affine: bool) -> "SamplerChoice":
         """Return the concrete sampler for a problem (only ``auto`` has a choice to make)."""

@@ -107,6 +107,7 @@ def _pitch(
 def report(run: Run, done: list[int], chi2: Any) -> dict[str, Any]:
     """Return the report: does it explain the data, what was assumed, what did it cost."""
     problem, live = run._problem, run._live
+    classical = run.recipe.sampler.classical
     flux = run._fields.get("flux", {})
     expected = [float(np.mean([flux[s, f] for s in done])) for f in range(len(live))]
     measured = problem.y if problem.valid is None else problem.y * problem.valid
@@ -118,8 +119,8 @@ def report(run: Run, done: list[int], chi2: Any) -> dict[str, Any]:
         "chi2": chi2.mean(1).tolist(),
         "misfit": float(chi2.mean()),
         "chi2_per_frame": chi2.mean(0).tolist(),
-        "scale": problem.operator.scale.flatten().tolist(),
-        "background": problem.operator.background.flatten().tolist(),
+        "scale": None if classical else problem.operator.scale.flatten().tolist(),
+        "background": None if classical else problem.operator.background.flatten().tolist(),
         "flux": {
             "measured": measured.double().flatten(1).sum(1).tolist(),
             "expected": expected,
@@ -132,6 +133,10 @@ def report(run: Run, done: list[int], chi2: Any) -> dict[str, Any]:
         "network_calls": dict(problem.calls),
         "steps": run._sampler.total_steps(),
         "sampler": run.recipe.sampler.kind,
+        "details": [
+            {"sample": s, "frame": live[f], **found}
+            for (s, f), found in sorted(run._details.items())
+        ],
         "prior": dict(run._prior_facts),
         # Samples of phase retrieval are ranked by misfit, so that partners do not stay together.
         "antithetic": run.recipe.sampler.pairs and not problem.operator.operator.symmetric,
@@ -145,7 +150,7 @@ def report(run: Run, done: list[int], chi2: Any) -> dict[str, Any]:
         "saturated": dict(run._prepared.saturated),
         "frames_constant": list(run._prepared.constant),
         "calibration": "nominal",
-        "point_estimate": run._sampler.point_estimate,
+        "point_estimate": run.recipe.sampler.point_estimate,
     }
 
 

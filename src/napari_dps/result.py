@@ -191,8 +191,10 @@ class Result:
         Raises
         ------
         InputError
-            If the file that was loaded holds neither std nor samples.
+            If the file that was loaded holds neither std nor samples, or the result is a point
+            estimate, which has no error bars.
         """
+        self._needs_posterior("a standard deviation")
         if "std" not in self._arrays:
             samples = self._get("samples", "std")
             mean = samples.mean(axis=0, dtype=np.float64)
@@ -225,6 +227,7 @@ class Result:
         InputError
             If `q` is no probability, or asks for more samples than there are.
         """
+        self._needs_posterior("quantiles")
         at = ranks([q], self._count)
         return quantiles(self._get("samples"), at)[0]
 
@@ -246,10 +249,18 @@ class Result:
         InputError
             If there are fewer than (1 + level)/(1 - level) samples.
         """
+        self._needs_posterior("an interval")
         check_level(level, self._count)
         at = ranks([(1.0 - level) / 2.0, (1.0 + level) / 2.0], self._count)
         low, high = quantiles(self._get("samples"), at)
         return low, high
+
+    def _needs_posterior(self, what: str) -> None:
+        if self.point_estimate:
+            raise InputError(
+                f"the sampler {self.report.get('sampler')!r} gives a point estimate, of which "
+                f"{what} cannot be had; take a sampler that draws samples, such as 'auto'."
+            )
 
     def _get(self, key: str, needed_for: str | None = None) -> NDArray[np.float32]:
         if key not in self._arrays:
@@ -270,7 +281,8 @@ class Result:
             names. Missing folders are made; a file of that name is replaced, in one step, once
             the new one is whole. Arrays of the recipe go to the same folder.
         write : sequence of str
-            What to keep: any of ``"mean"``, ``"std"``, ``"samples"``.
+            What to keep: any of ``"mean"``, ``"std"``, ``"samples"``; a point estimate has no
+            ``std``.
 
         Returns
         -------
@@ -291,6 +303,8 @@ class Result:
                 f"{', '.join(_resultfile.SERIES)}."
             )
         _resultfile.check_target(path)
+        if self.point_estimate:
+            names = tuple(name for name in names if name != "std") or ("mean",)
         arrays = {name: getattr(self, name) for name in _resultfile.SERIES if name in names}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -69,8 +69,9 @@ class Run:
         self._noise_report: dict[str, Any] = {}
         live = [f for f in range(len(self._prepared.frames)) if f not in self._prepared.constant]
         self._live = live
-        noise = self.recipe.noise
-        measured = self._prepared.frames[live]
+        if self.recipe.sampler.point_estimate and self.recipe.samples != 1:
+            self.recipe = self.recipe.with_parts(samples=1)
+        noise, measured = self.recipe.noise, self._prepared.frames[live]
         measured = measured.reshape(-1, *measured.shape[-2:])
         self._check_noise(noise, measured)
         self.recipe = self.recipe.with_parts(noise=self._resolve_noise(noise, measured))
@@ -82,9 +83,9 @@ class Run:
         self._layout: Layout | None = None
         self._finished: dict[tuple[int, int], NDArray[np.float32]] = {}
         self._chi2: dict[tuple[int, int], float] = {}
-        self._seconds = 0.0
-        self._steps = 0
+        self._seconds, self._steps = 0.0, 0
         self._fields: dict[str, Any] = {}
+        self._details: dict[tuple[int, int], dict[str, Any]] = {}
 
     def _check_noise(self, noise: Any, measured: NDArray[Any]) -> None:
         valid = self._prepared.valid
@@ -122,8 +123,7 @@ class Run:
         from napari_dps.device import choose_device
 
         self.device, self.device_reason = choose_device(self._device_wanted)
-        dtype = getattr(torch, self._dtype)
-        frames = self._prepared.frames
+        dtype, frames = getattr(torch, self._dtype), self._prepared.frames
         self._grid = grid_of(self.image, self._datum, self.device, self._dtype)
         self._resolve_forward()
         operator = self._operator()
@@ -151,13 +151,18 @@ class Run:
             self._prior.trained_side,
         )
         self._problem = Problem(y, self._whole_prior(), mapped, likelihood, valid)
+        self._sampler.check(self._problem)
 
     def _bind_prior(self, operator: Any) -> None:
         """Bind the prior to what it takes as one image: a plane, unless it knows volumes."""
         import torch
 
         from napari_dps.core.parallel import ParallelPrior
+        from napari_dps.core.prior import NoPrior
 
+        if self.recipe.sampler.classical:
+            self._planes, self._prior, self._prior_facts = False, NoPrior(), {}
+            return
         source, shape = self.recipe.prior, operator.x_shape[1:]
         pixel = self.recipe.forward.object_pixel_size(self._grid)
         self._planes = len(shape) == 3 and not source.volumetric
@@ -177,7 +182,7 @@ class Run:
         from napari_dps.core.tiling import TiledPrior
 
         assert self._layout is not None
-        prior = self._prior
+        prior: Any = self._prior
         if self._layout.tile is not None:
             overlap = min(OVERLAP, self._layout.tile // 4)
             prior = TiledPrior(prior, self._layout.tile, overlap, self.recipe.seed)
@@ -229,6 +234,8 @@ class Run:
         yield Progress("estimate", 0, 1, 0.0, None, 0, self.recipe.samples)
         # Sample-major: a sample is of use once all its frames are there.
         items = [(s, f) for s in range(self.recipe.samples) for f in range(len(self._live))]
+        if self.recipe.sampler.interacting:
+            items.sort(key=lambda item: item[1])
         steps = self._sampler.total_steps()
         done_items = 0
         try:
@@ -243,7 +250,10 @@ class Run:
             sampling = time.perf_counter()
             while done_items < len(items):
                 assert self._layout is not None
-                batch = items[done_items : done_items + self._layout.batch]
+                size = self._layout.batch
+                if self.recipe.sampler.interacting:
+                    size = self.recipe.samples
+                batch = items[done_items : done_items + size]
                 try:
                     for step in self._sample(batch):
                         seconds = time.perf_counter() - begin
@@ -302,6 +312,7 @@ class Run:
         problem.calls = self._problem.calls
         problem.checkpoint = self._check_cancel
         problem.prior = self._whole_prior()
+        problem.at_once = self._layout.batch if self._layout else None
         return problem
 
     def _sample(self, batch: list[tuple[int, int]]) -> Iterator[Any]:
@@ -348,6 +359,8 @@ class Run:
             z = problem.operator(step.x0)
             counted = z if problem.valid is None else torch.where(problem.valid, z, 0 * z)
             flux = counted.flatten(1).double().sum(1).tolist()
+        if step.details:
+            self._details[batch[0]] = step.details
         for item, value, chi2, light in zip(batch, values, step.misfit.tolist(), flux, strict=True):
             self._finished[item] = value
             self._chi2[item] = float(chi2)

@@ -31,6 +31,11 @@ def find_start(run: Run) -> Iterator[tuple[int, int]]:
 
     problem = run._problem
     operator = problem.operator.operator
+    if run.recipe.sampler.classical:
+        # Its own unknown is the object itself: prior units are photoelectrons.
+        one = torch.ones_like(problem.operator.scale)
+        problem.operator = MappedOperator(operator, 2 * one, -one)
+        return
     found, scales, backgrounds = [], [], []
     for k in range(len(run._live)):
         estimate = _classical(run, k)

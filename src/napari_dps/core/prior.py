@@ -95,6 +95,14 @@ class Prior(nn.Module):
         return (*self.linearize(x, sigma), None)
 
 
+class NoPrior(Prior):
+    """Stands where a classical method needs none."""
+
+    def forward(self, x: Tensor, sigma: Tensor | float) -> Tensor:
+        """Refuse: nothing is known beforehand."""
+        raise RuntimeError("a classical sampler has no prior to call")
+
+
 class WrappedPrior(Prior):
     """A prior that calls another one in its own way, and states what that one states."""
 

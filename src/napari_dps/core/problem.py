@@ -63,6 +63,9 @@ class Problem:
         Network passes so far, ``forward`` and ``vjp``.
     checkpoint : callable or None
         Called before every network pass; raises to end the run.
+    at_once : int or None
+        Images a network call may hold; None: as many as there are. Only samplers that draw all
+        samples together must heed it, the others get batches that fit.
     """
 
     y: Tensor
@@ -75,6 +78,7 @@ class Problem:
     reference: Tensor | None = None
     calls: dict[str, int] = field(default_factory=lambda: {"forward": 0, "vjp": 0})
     checkpoint: Callable[[], None] | None = None
+    at_once: int | None = None
 
     def _count(self, what: str) -> None:
         """Count a network call; the checkpoint before it may raise to end the run."""

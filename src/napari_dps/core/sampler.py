@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,6 +29,8 @@ class Step:
         Chi-square per datum of ``x0``.
     calls : dict
         Network passes so far: ``forward`` and ``vjp``.
+    details : dict
+        What else a report should keep of the whole run; read from the last step.
     """
 
     i: int
@@ -35,13 +38,20 @@ class Step:
     x0: Tensor
     misfit: Tensor
     calls: dict[str, int] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 class Sampler:
-    """Draws posterior samples. Interacting samplers set ``independent`` to False."""
+    """Draws posterior samples."""
 
-    independent = True
-    point_estimate = False
+    def check(self, problem: Problem) -> None:
+        """Refuse a problem that this sampler cannot solve, before anything heavy.
+
+        Raises
+        ------
+        RecipeError
+            Saying what came, what is allowed and what to choose instead.
+        """
 
     def sample(self, problem: Problem, n: int, streams: Streams) -> Iterator[Step]:
         """Yield steps; the last one holds ``n`` samples.
@@ -255,8 +265,10 @@ def finest_level(problem: Problem, wanted: float | None) -> float:
     return min(0.01, max(0.002, level / 5))
 
 
-def final_step(problem: Problem, x: Tensor, total: int) -> Step:
+def final_step(
+    problem: Problem, x: Tensor, total: int, details: dict[str, Any] | None = None
+) -> Step:
     """Return the step that carries the samples."""
     with torch.no_grad():
         misfit = problem.misfit(problem.operator(x))
-    return Step(total, total, x, misfit, dict(problem.calls))
+    return Step(total, total, x, misfit, dict(problem.calls), details or {})

@@ -250,5 +250,5 @@ def _answer(request: Request, stop: Stop, make_run: Any) -> Iterator[Message]:
     result = run.result() if finished or not cancelled else None
     if result is not None:
         # Computed and kept here, since the window must not wait for it.
-        _ = result.mean, result.std
+        _ = result.mean, result.point_estimate or result.std
     yield Finished(number, result, cancelled, tuple(run.warnings))
