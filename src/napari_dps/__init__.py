@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from napari_dps.recipe import Recipe
     from napari_dps.result import Result
     from napari_dps.training.train import train
+    from napari_dps.uncertainty.measure import measure
 
     __version__: str
 
@@ -25,6 +26,7 @@ __all__ = [
     "Recipe",
     "Result",
     "__version__",
+    "measure",
     "measure_camera",
     "measure_psf",
     "read_image",
@@ -37,6 +39,7 @@ __all__ = [
 _HOMES = {
     "Recipe": "napari_dps.recipe",
     "Result": "napari_dps.result",
+    "measure": "napari_dps.uncertainty.measure",
     "measure_camera": "napari_dps.camera",
     "measure_psf": "napari_dps.beads",
     "read_image": "napari_dps.io",

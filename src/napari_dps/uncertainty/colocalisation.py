@@ -1,0 +1,86 @@
+"""Ready measurements of two channels, for :func:`napari_dps.measure`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_dps.errors import InputError
+
+__all__ = ["Colocalisation"]
+
+
+@dataclass(frozen=True)
+class Colocalisation:
+    """Pearson's and Manders' coefficients of an image with another one, or of two channels.
+
+    Manders et al., "Measurement of co-localization of objects in dual-colour confocal images",
+    Journal of Microscopy 169, 1993: M1 is the share of the first channel's light that lies where
+    the second is above its threshold, M2 the reverse.
+
+    Parameters
+    ----------
+    other : array or None
+        The second image, of the shape of the first; None: the image has two channels, along
+        ``axis``.
+    axis : int
+        Axis of the channels.
+    thresholds : (float, float) or "otsu"
+        Intensities above which a pixel of the first and of the second channel is bright.
+    mask : array of bool or None
+        Pixels that count.
+    """
+
+    other: Any = None
+    axis: int = 0
+    thresholds: tuple[float, float] | Literal["otsu"] = "otsu"
+    mask: Any = None
+
+    def __call__(self, image: NDArray[Any]) -> dict[str, float]:
+        """Return ``pearson``, ``M1`` and ``M2`` of one sample; NaN where a channel is flat."""
+        first, second = self._channels(image)
+        if self.mask is not None:
+            inside = np.broadcast_to(np.asarray(self.mask, dtype=bool), first.shape)
+            first, second = first[inside], second[inside]
+        one, two = self._levels(first, second)
+        a, b = first - first.mean(), second - second.mean()
+        size = float(np.sqrt((a**2).sum() * (b**2).sum()))
+        return {
+            "pearson": float((a * b).sum()) / size if size > 0 else float("nan"),
+            "M1": _share(first, (first > one), second > two),
+            "M2": _share(second, (second > two), first > one),
+        }
+
+    def _channels(self, image: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        if self.other is not None:
+            other = np.asarray(self.other, dtype=np.float64)
+            if other.shape != image.shape:
+                raise InputError(
+                    f"the other image has shape {other.shape}, but the sample has {image.shape}: "
+                    "give two images of one shape"
+                )
+            return image.astype(np.float64), other
+        if image.ndim < 3 or image.shape[self.axis] != 2:
+            raise InputError(
+                f"colocalisation needs two channels along axis {self.axis}, but the image has "
+                f"shape {image.shape}: name another axis, or give the second image as `other`"
+            )
+        first, second = np.moveaxis(image.astype(np.float64), self.axis, 0)
+        return first, second
+
+    def _levels(self, first: NDArray[Any], second: NDArray[Any]) -> tuple[float, float]:
+        if self.thresholds != "otsu":
+            return self.thresholds
+        import skimage.filters
+
+        otsu: Any = skimage.filters.threshold_otsu
+        return float(otsu(first)), float(otsu(second))
+
+
+def _share(light: NDArray[Any], bright: NDArray[Any], where: NDArray[Any]) -> float:
+    """Return the share of the bright pixels' light that lies where ``where`` is true."""
+    total = float(light[bright].sum())
+    return float(light[bright & where].sum()) / total if total > 0 else float("nan")

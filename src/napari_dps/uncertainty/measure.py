@@ -1,0 +1,286 @@
+"""Numbers with error bars: any function of an image, applied to every sample of a posterior."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_dps._quantiles import check_level, quantiles, ranks, samples_needed
+from napari_dps.errors import InputError
+
+if TYPE_CHECKING:
+    from napari_dps.result import Result
+
+__all__ = ["Measurement", "from_draws", "measure"]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What a function says of every sample.
+
+    Attributes
+    ----------
+    names : tuple of str
+        One per value, K of them.
+    draws : ndarray, shape (S, K)
+        The function of each sample; NaN where it has none (no peak to measure, say).
+    value : ndarray, shape (K,)
+        Mean of the draws.
+    low, high : ndarray, shape (K,)
+        Credible interval with equal tails, from order statistics of the finite draws; NaN where
+        these are too few for the level.
+    level : float
+        Probability inside.
+    found : ndarray, shape (K,)
+        Share of samples in which the value exists.
+    unit : str
+        Of the values.
+    position : ndarray or None, shape (K,)
+        Where along a line or over which frequency the values lie, for a plot.
+    position_unit : str
+        Of ``position``.
+    note : str
+        What the interval rests on: "nominal", or which calibration.
+    """
+
+    names: tuple[str, ...]
+    draws: NDArray[np.float64]
+    value: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    level: float
+    found: NDArray[np.float64]
+    unit: str = ""
+    position: NDArray[np.float64] | None = None
+    position_unit: str = ""
+    note: str = "nominal"
+
+    def __len__(self) -> int:
+        """How many values there are."""
+        return len(self.names)
+
+    @property
+    def std(self) -> NDArray[np.float64]:
+        """Standard deviation of the finite draws, shape (K,)."""
+        return _over_finite(self.draws, lambda v: float(v.std(ddof=1)) if len(v) > 1 else np.nan)
+
+    @property
+    def median(self) -> NDArray[np.float64]:
+        """Median of the finite draws, shape (K,)."""
+        return _over_finite(self.draws, lambda v: float(np.median(v)))
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """Return the table as a dict of arrays: name, value, low, high, std, found."""
+        table: dict[str, NDArray[Any]] = {"name": np.array(self.names, dtype=object)}
+        if self.position is not None:
+            table["position"] = self.position
+        table |= {"value": self.value, "low": self.low, "high": self.high}
+        return table | {"std": self.std, "found": self.found}
+
+    def table(self) -> Any:
+        """Return a pandas DataFrame where pandas is installed, else :meth:`columns`."""
+        try:
+            import pandas
+        except ImportError:
+            return self.columns()
+        return pandas.DataFrame(self.columns())
+
+    def plot(self, axes: Any = None) -> Any:
+        """Draw the values with their interval: a line with its band, or points with error bars.
+
+        Parameters
+        ----------
+        axes : matplotlib Axes, optional
+            Where; a new figure where left out.
+
+        Returns
+        -------
+        matplotlib Axes
+
+        Raises
+        ------
+        InputError
+            If matplotlib is not installed.
+        """
+        if axes is None:
+            try:
+                from matplotlib.figure import Figure
+            except ImportError:
+                raise InputError(
+                    "a plot needs matplotlib: install it, or use table() and your own tool"
+                ) from None
+            axes = Figure(layout="constrained").subplots()
+        label = f"{self.level:.0%} interval ({self.note})"
+        if self.position is not None:
+            axes.fill_between(self.position, self.low, self.high, alpha=0.3, label=label)
+            axes.plot(self.position, self.value, label="mean")
+            axes.set_xlabel(f"position ({self.position_unit})" if self.position_unit else "")
+        else:
+            at = np.arange(len(self))
+            error = np.clip([self.value - self.low, self.high - self.value], 0, None)
+            axes.errorbar(at, self.value, error, fmt="o", capsize=3, label=label)
+            axes.set_xticks(at, self.names, rotation=30 if len(self) > 4 else 0)
+        axes.set_ylabel(self.unit)
+        axes.legend(frameon=False)
+        return axes
+
+
+def measure(
+    result: Result | NDArray[Any],
+    function: Callable[[NDArray[Any]], Any],
+    *,
+    level: float = 0.9,
+    unit: str | None = None,
+) -> Measurement:
+    """Apply a function of an image to every sample of a result.
+
+    Parameters
+    ----------
+    result : Result, or array of shape (S, ...)
+        The posterior samples.
+    function : callable
+        ``function(sample) -> number``, a sequence of numbers, or a mapping of names to numbers; of
+        the same length for every sample. ``sample`` has the shape of the image. NaN where there is
+        nothing to measure. See :mod:`.regions`, :mod:`.profiles`, :mod:`.colocalisation` for
+        ready ones.
+    level : float
+        Probability inside the interval.
+    unit : str, optional
+        Of the values; ready functions know theirs.
+
+    Returns
+    -------
+    Measurement
+
+    Raises
+    ------
+    InputError
+        If the result is a point estimate, has too few samples for the level, or the function
+        returns something else for some samples than for others.
+    """
+    samples = _samples(result)
+    check_level(level, len(samples))
+    rows: list[NDArray[np.float64]] = []
+    names: tuple[str, ...] | None = None
+    for k, sample in enumerate(samples):
+        found, row = _row(function(sample), function)
+        if names is None:
+            names = found
+        elif found != names:
+            raise InputError(
+                f"the function returned {len(found)} values ({_few(found)}) for sample {k} but "
+                f"{len(names)} ({_few(names)}) for the first: return the same ones for every "
+                "sample, NaN where there is none"
+            )
+        rows.append(row)
+    assert names is not None
+    return from_draws(
+        np.array(rows),
+        names,
+        level=level,
+        unit=unit if unit is not None else str(getattr(function, "unit", "")),
+        position=getattr(function, "position", None),
+        position_unit=str(getattr(function, "position_unit", "")),
+        note=_note(result),
+    )
+
+
+def from_draws(
+    draws: NDArray[np.float64],
+    names: Sequence[str],
+    *,
+    level: float,
+    unit: str = "",
+    position: Any = None,
+    position_unit: str = "",
+    note: str = "nominal",
+) -> Measurement:
+    """Return the measurement of draws that are at hand.
+
+    Parameters
+    ----------
+    draws : ndarray, shape (S, K)
+        NaN where a draw has no value.
+    names : sequence of str
+        K of them.
+    level, unit, position, position_unit, note
+        As in :class:`Measurement`.
+    """
+    draws = np.asarray(draws, dtype=np.float64)
+    finite = np.isfinite(draws)
+    needed = samples_needed(level)
+    low, high = np.full((2, draws.shape[1]), np.nan)
+    for k in range(draws.shape[1]):
+        column = draws[finite[:, k], k]
+        if len(column) >= needed:
+            at = ranks([(1 - level) / 2, (1 + level) / 2], len(column))
+            low[k], high[k] = (float(q) for q in quantiles(column, at))
+    return Measurement(
+        tuple(names),
+        draws,
+        _over_finite(draws, lambda v: float(v.mean())),
+        low,
+        high,
+        level,
+        finite.mean(0),
+        unit,
+        None if position is None else np.asarray(position, dtype=np.float64),
+        position_unit,
+        note,
+    )
+
+
+def _samples(result: Any) -> NDArray[Any]:
+    """Return the samples, refusing what has none."""
+    if getattr(result, "point_estimate", False):
+        raise InputError(
+            f"the sampler {result.report.get('sampler')!r} gives a point estimate, whose numbers "
+            "have no error bars; take a sampler that draws samples, such as 'auto'"
+        )
+    samples: NDArray[Any] = np.asarray(getattr(result, "samples", result))
+    if samples.ndim < 2 or len(samples) == 0:
+        raise InputError(
+            f"samples have shape {samples.shape}; give a result or an array of shape (samples, ...)"
+        )
+    return samples
+
+
+def _note(result: Any) -> str:
+    """Return what the spread of a result rests on."""
+    return str(getattr(result, "report", {}).get("calibration") or "nominal")
+
+
+def _row(value: Any, function: Any) -> tuple[tuple[str, ...], NDArray[np.float64]]:
+    """Return names and numbers of one call."""
+    if isinstance(value, Mapping):
+        names = tuple(str(name) for name in value)
+        numbers = np.array([float(v) for v in value.values()], dtype=np.float64)
+        return names, numbers
+    try:
+        numbers = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(
+            f"the function returned {type(value).__name__}; it must return a number, a sequence of "
+            "numbers, or a mapping of names to numbers"
+        ) from None
+    name = str(getattr(function, "name", getattr(function, "__name__", "value")))
+    if numbers.ndim == 0:
+        return (name,), numbers.reshape(1)
+    flat = numbers.ravel()
+    return tuple(f"{name} {k}" for k in range(len(flat))), flat
+
+
+def _few(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _over_finite(
+    draws: NDArray[np.float64], statistic: Callable[[NDArray[np.float64]], float]
+) -> NDArray[np.float64]:
+    """Apply a statistic to the finite draws of each column; NaN where there are none."""
+    columns = (column[np.isfinite(column)] for column in draws.T)
+    return np.array([statistic(v) if len(v) else np.nan for v in columns], dtype=np.float64)

@@ -1,0 +1,174 @@
+"""Ready measurements of regions and of objects, for :func:`napari_dps.measure`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_dps.errors import InputError
+
+__all__ = ["Objects", "RegionMean", "RegionSum"]
+
+
+def _labels(values: Any) -> NDArray[np.int64]:
+    array = np.asarray(values)
+    if array.dtype.kind not in "bui" and not np.array_equal(array, np.round(array)):
+        raise InputError(f"labels must be whole numbers, 0 outside; got {array.dtype}")
+    labels: NDArray[np.int64] = array.astype(np.int64)
+    if labels.min(initial=0) < 0 or labels.max(initial=0) == 0:
+        raise InputError(
+            "labels must hold one region at least: 0 outside, 1, 2, ... inside; got values from "
+            f"{labels.min(initial=0)} to {labels.max(initial=0)}"
+        )
+    return labels
+
+
+@dataclass(frozen=True)
+class RegionMean:
+    """Mean intensity of each region.
+
+    Parameters
+    ----------
+    labels : array of int
+        0 outside, 1, 2, ... inside; the shape of the image or of its last axes. Each image along
+        further leading axes is measured by itself.
+    unit : str
+        Of the image.
+
+    Raises
+    ------
+    InputError
+        If there is no region, or the shape does not fit an image.
+    """
+
+    labels: Any
+    unit: str = ""
+    name: str = field(default="mean", init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", _labels(self.labels))
+
+    def __call__(self, image: NDArray[Any]) -> dict[str, float]:
+        """Return the mean of each region, and of each frame where there are several."""
+        totals, counts = self._totals(image)
+        return {name: total / counts[name] for name, total in totals.items()}
+
+    def _totals(self, image: NDArray[Any]) -> tuple[dict[str, float], dict[str, int]]:
+        labels: NDArray[np.int64] = self.labels
+        if image.ndim < labels.ndim or image.shape[image.ndim - labels.ndim :] != labels.shape:
+            raise InputError(
+                f"labels have shape {labels.shape}, but the image has {image.shape}: give labels "
+                "of the image's shape, or of its last axes"
+            )
+        flat = labels.ravel()
+        frames = image.reshape(-1, labels.size).astype(np.float64)
+        sizes = np.bincount(flat)
+        present = [k for k in range(1, len(sizes)) if sizes[k]]
+        totals, counts = {}, {}
+        for f, frame in enumerate(frames):
+            sums = np.bincount(flat, frame)
+            for k in present:
+                name = f"{self.name} {k}" + (f", frame {f}" if len(frames) > 1 else "")
+                totals[name], counts[name] = float(sums[k]), int(sizes[k])
+        return totals, counts
+
+
+@dataclass(frozen=True)
+class RegionSum(RegionMean):
+    """Summed intensity of each region above a background; parameters as :class:`RegionMean`.
+
+    Parameters
+    ----------
+    background : float
+        Level of a pixel outside, subtracted from each.
+    """
+
+    background: float = 0.0
+    name: str = field(default="sum", init=False)
+
+    def __call__(self, image: NDArray[Any]) -> dict[str, float]:
+        """Return the sum of each region, and of each frame where there are several."""
+        totals, counts = self._totals(image)
+        return {name: total - self.background * counts[name] for name, total in totals.items()}
+
+
+@dataclass(frozen=True)
+class Objects:
+    """Number, area and intensity of the connected objects above a threshold.
+
+    Parameters
+    ----------
+    threshold : float or "otsu"
+        Intensity above which a pixel belongs to an object; "otsu" finds it in each sample.
+    smallest : int
+        Objects of fewer pixels do not count.
+    pixel : float
+        Area (volume) of one pixel, in ``area_unit``.
+    split : float or None
+        Separate touching objects whose centres are at least so many pixels apart, by watershed of
+        the distance to the background.
+
+    Returns
+    -------
+    dict
+        ``count``; of all objects together ``area`` and ``intensity`` (sum); ``mean area`` and
+        ``mean intensity`` (mean over objects of their summed intensity), NaN where there is none.
+    """
+
+    threshold: float | Literal["otsu"] = "otsu"
+    smallest: int = 1
+    pixel: float = 1.0
+    split: float | None = None
+
+    def __call__(self, image: NDArray[Any]) -> dict[str, float]:
+        """Return the values of one image."""
+        import skimage.measure
+
+        properties: Any = skimage.measure.regionprops
+        found = properties(self.label(image), intensity_image=image)
+        areas = np.array([p.area for p in found], dtype=np.float64)
+        light = np.array([p.area * p.intensity_mean for p in found], dtype=np.float64)
+        nothing = float("nan")
+        return {
+            "count": float(len(found)),
+            "area": float(areas.sum()) * self.pixel,
+            "intensity": float(light.sum()),
+            "mean area": float(areas.mean()) * self.pixel if len(areas) else nothing,
+            "mean intensity": float(light.mean()) if len(light) else nothing,
+        }
+
+    def label(self, image: NDArray[Any]) -> NDArray[np.int64]:
+        """Return the objects of one image as labels."""
+        import skimage.filters
+        import skimage.measure
+
+        otsu: Any = skimage.filters.threshold_otsu
+        label: Any = skimage.measure.label
+        mask = image > (otsu(image) if self.threshold == "otsu" else float(self.threshold))
+        labels = label(mask) if self.split is None else _watershed(mask, self.split)
+        sizes = np.bincount(labels.ravel())
+        sizes[0] = 0
+        kept = np.flatnonzero(sizes >= max(self.smallest, 1))
+        number = np.zeros(len(sizes), dtype=np.int64)
+        number[kept] = np.arange(1, len(kept) + 1)
+        return np.asarray(number[labels], dtype=np.int64)
+
+
+def _watershed(mask: NDArray[np.bool_], distance: float) -> NDArray[np.int64]:
+    import skimage.feature
+    import skimage.measure
+    import skimage.segmentation
+    from scipy.ndimage import distance_transform_edt, gaussian_filter
+
+    label: Any = skimage.measure.label
+    peak_local_max: Any = skimage.feature.peak_local_max
+    watershed: Any = skimage.segmentation.watershed
+    depth = gaussian_filter(distance_transform_edt(mask), 1.0)
+    parts = label(mask)
+    peaks = peak_local_max(depth, min_distance=max(1, round(distance)), labels=parts)
+    markers = np.zeros(mask.shape, dtype=np.int64)
+    markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
+    return np.asarray(watershed(-depth, markers, mask=mask), dtype=np.int64)
