@@ -100,19 +100,10 @@ class Measurement:
         Returns
         -------
         matplotlib Axes
-
-        Raises
-        ------
-        InputError
-            If matplotlib is not installed.
         """
         if axes is None:
-            try:
-                from matplotlib.figure import Figure
-            except ImportError:
-                raise InputError(
-                    "a plot needs matplotlib: install it, or use table() and your own tool"
-                ) from None
+            from matplotlib.figure import Figure
+
             axes = Figure(layout="constrained").subplots()
         label = f"{self.level:.0%} interval ({self.note})"
         if self.position is not None:
