@@ -104,11 +104,16 @@ class AlternatingSampler(Sampler):
         operator = problem.operator.operator
         if isinstance(operator, FarFieldOperator):
             return
-        instead = "'daps' or 'auto'" if not operator.is_affine else "'mmps' or 'auto'"
-        came = "a scan of overlapping patterns" if operator.phase_free else "something else"
+        if operator.is_affine:
+            came, instead = "something linear in the object", "mmps"
+        elif operator.phase_free:
+            came, instead = "a scan of many far fields", "daps"
+        else:
+            came, instead = "something else", "daps"
         raise RecipeError(
-            f"the sampler {self.kind!r} solves the forward model 'phase-retrieval' (the magnitudes "
-            f"of one far field) and this one measures {came}; take the sampler {instead}"
+            f"the sampler {self.kind!r} needs the magnitudes of one far field (the forward model "
+            f"'phase-retrieval'), and this forward model measures {came}; take the sampler "
+            f"{instead!r} or 'auto' for it"
         )
 
     def total_steps(self) -> int:

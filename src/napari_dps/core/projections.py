@@ -118,7 +118,9 @@ def _go_on() -> None:
     """Pause for nobody."""
 
 
-def error_reduction(p: Projections, field: Tensor, iterations: int, pause: Pause = _go_on) -> Tensor:
+def error_reduction(
+    p: Projections, field: Tensor, iterations: int, pause: Pause = _go_on
+) -> Tensor:
     """Run error reduction: one projection after the other."""
     for _ in range(iterations):
         pause()
