@@ -8,7 +8,11 @@ from torch import Tensor
 from napari_dps.core.estimate import Estimate
 from napari_dps.core.likelihood import Likelihood
 from napari_dps.core.operator import Linear, Operator
+from napari_dps.core.projections import FarFieldOperator
 from napari_dps.core.streams import Streams
+
+DARK = 1e-3
+"""Sensitivity below which a datum says nothing of the object."""
 
 
 class IlluminatedOperator(Operator):
@@ -32,6 +36,10 @@ class IlluminatedOperator(Operator):
         self.phase_free, self.response = operator.phase_free, operator.response
         if hasattr(operator, "classical_estimate"):
             self.classical_estimate = self._classical_estimate
+        if isinstance(operator, FarFieldOperator):
+            self.pixels, self.low_pass = operator.pixels, operator.low_pass
+            self.far_field, self.back = operator.far_field, operator.back
+            self.magnitude = self._magnitude
 
     def _seen(self, z: Tensor) -> Tensor:
         return z if self.flat is None else self.flat * z
@@ -66,10 +74,20 @@ class IlluminatedOperator(Operator):
         self, y: Tensor, likelihood: Likelihood, valid: Tensor | None, streams: Streams
     ) -> Estimate:
         """Return the optics' own estimate, from the measurement without what was added here."""
+        inner = self.inner.classical_estimate  # type: ignore[attr-defined]
+        found: Estimate = inner(self._before(y), likelihood, valid, streams)
+        return found
+
+    def _before(self, y: Tensor) -> Tensor:
+        """Return the measurement without what was added here."""
         if self.background is not None:
             y = y - self.background
-        if self.flat is not None:
-            y = y / self.flat.clamp_min(1e-3)
-        inner = self.inner.classical_estimate  # type: ignore[attr-defined]
-        found: Estimate = inner(y, likelihood, valid, streams)
-        return found
+        return y if self.flat is None else y / self.flat.clamp_min(DARK)
+
+    def _magnitude(self, y: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return the optics' magnitudes; see :class:`FarFieldOperator`."""
+        assert isinstance(self.inner, FarFieldOperator)
+        if self.flat is not None and bool((self.flat < DARK).any()):
+            seen = (self.flat >= DARK).expand_as(y)
+            valid = seen if valid is None else valid & seen
+        return self.inner.magnitude(self._before(y), valid)

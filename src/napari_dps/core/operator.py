@@ -164,14 +164,16 @@ class MappedOperator(Operator):
         self.scale = scale
         self.background = background
         self.is_affine = operator.is_affine
+        # Then no rounding shall take part: weak objects are far below one.
+        self._same = bool((scale == 2).all()) and bool((background == -1).all())
 
     def to_object(self, x: Tensor) -> Tensor:
         """Turn prior units into photoelectrons."""
-        return self.background + self.scale * (x + 1) / 2
+        return x if self._same else self.background + self.scale * (x + 1) / 2
 
     def from_object(self, values: Tensor) -> Tensor:
         """Turn photoelectrons into prior units."""
-        return (values - self.background) / self.scale * 2 - 1
+        return values if self._same else (values - self.background) / self.scale * 2 - 1
 
     def __call__(self, x: Tensor, theta: object = None) -> Tensor:
         """Return the expected measurement in photoelectrons."""

@@ -41,6 +41,7 @@ class Streams:
         dtype: torch.dtype = torch.float32,
         mirrored: Sequence[bool] | None = None,
     ) -> None:
+        self.seed = seed
         self.device = torch.device(device)
         self.dtype = dtype
         self.indices = list(indices)
@@ -57,6 +58,19 @@ class Streams:
         part._own = [self._own[k] for k in keep]
         part._signs = [self._signs[k] for k in keep]
         return part
+
+    def branches(self, k: int, count: int) -> Streams:
+        """Return ``count`` streams that belong to stream ``k`` and take nothing from it.
+
+        Parameters
+        ----------
+        k : int
+            Number of a stream.
+        count : int
+            How many; the first ones are the same whatever the number.
+        """
+        labels = [("branch", self.indices[k], b) for b in range(count)]
+        return Streams(self.seed, labels, self.device, self.dtype)
 
     def __len__(self) -> int:
         return len(self._own)

@@ -73,6 +73,42 @@ class FourierMagnitude(Operator):
         """Return the adjoint of :meth:`far_field`: of a real object its real part."""
         return self._object(self._from_layout(field))
 
+    def magnitude(self, y: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return magnitudes and where they are known; see :class:`FarFieldOperator`.
+
+        Of a real object a frequency and its opposite have one magnitude: they are averaged, and
+        what one lacks the other tells.
+        """
+        known = valid
+        if self.measured is not None:
+            known = self.measured if valid is None else valid & self.measured
+        known = None if known is None else known.expand_as(y)
+        if self.x_shape[0] == 1:
+            y, known = self._averaged(y, known)
+        y = y.clamp_min(0)
+        return (y.sqrt() if self.intensity else y), known
+
+    def _averaged(self, y: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return the mean of every frequency and its opposite, over known ones."""
+
+        def opposite(values: Tensor) -> Tensor:
+            turned = self._from_layout(values).flip(self._axes)
+            return self._to_layout(turned.roll([1] * len(self._axes), self._axes))
+
+        if known is None:
+            return (y + opposite(y)) / 2, None
+        y = torch.where(known, y, torch.zeros_like(y))
+        count = known.to(y) + opposite(known.to(y))
+        return (y + opposite(y)) / count.clamp_min(1), count > 0
+
+    def low_pass(self, width: float, like: Tensor) -> Tensor:
+        """Return exp(-(k/width)^2 / 2) on the far field; see :class:`FarFieldOperator`."""
+        square = like.new_zeros(self.y_shape[1:])
+        for axis in self._axes:
+            k = torch.fft.fftfreq(square.shape[axis], dtype=like.dtype, device=like.device)
+            square = square + k.reshape(-1, *[1] * (-1 - axis)) ** 2
+        return self._to_layout((-0.5 * square / width**2).exp())
+
     def _spectrum(self, x: Tensor) -> Tensor:
         """Return F(pad(x)), zero frequency in the corner.
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from napari_dps.core.estimate import Estimate
 from napari_dps.core.likelihood import Likelihood
 from napari_dps.core.operator import Linear, Operator
-from napari_dps.core.phasing import with_real_sum
+from napari_dps.core.projections import with_real_sum
 from napari_dps.core.ptychography import Scan, epie, shifted
 from napari_dps.core.streams import Streams
 from napari_dps.grid import Grid
