@@ -44,6 +44,8 @@ class State:
         Split-off non-negative image and its multiplier.
     rho, weight : Tensor, shape (B,)
         Penalty, and weight of the total variation in units of the noise.
+    gain, above : Tensor, shape (B,)
+        How strongly the weight answers to the misfit, and whether that was above one.
     """
 
     x: Tensor
@@ -54,6 +56,8 @@ class State:
     dv: Tensor
     rho: Tensor
     weight: Tensor
+    gain: Tensor
+    above: Tensor
 
     def kept(self, other: State, running: Tensor) -> State:
         """Return the other state where running, else this one."""
@@ -62,22 +66,6 @@ class State:
             old, new = getattr(self, part.name), getattr(other, part.name)
             chosen[part.name] = torch.where(column(running, old), new, old)
         return State(**chosen)
-
-
-@dataclass
-class Data:
-    """The data term about the running expectation: a weighted square.
-
-    Attributes
-    ----------
-    information : Tensor
-        Weight of each datum; zero where it does not count.
-    target : Tensor
-        information * (what the expectation should be).
-    """
-
-    information: Tensor
-    target: Tensor
 
 
 class ADMMTVSampler(Sampler):
@@ -202,15 +190,15 @@ class _Solver:
         light = (self.mask * (self.y - self.dark)).flatten(1).sum(1)
         level = light / (self.mask * flat).flatten(1).sum(1).clamp_min(1e-12)
         x = column(level, self.ones) * self.ones
-        # About the smoothed data at first: the flat level would call bright spots certain.
-        seen = smooth(self.mask, 5).clamp_min(1e-6)
-        local = torch.where(seen > 1e-5, smooth(self.mask * self.y, 5) / seen, self.y)
-        self.data = self._data(local)
-        variance = self.problem.likelihood.variance(local) / self.problem.likelihood.redundancy
+        # Weighed by the smoothed data at first: the flat level would call bright spots certain.
+        share = smooth(self.mask, 5).clamp_min(1e-6)
+        self.local = torch.where(share > 1e-5, smooth(self.mask * self.y, 5) / share, self.y)
+        variance = self.problem.likelihood.variance(self.local)
+        self.information = self.mask / variance
         count = self.mask.flatten(1).sum(1)
-        self.noise = ((self.mask * variance).flatten(1).sum(1) / count).sqrt()
-        self.noise = self.noise / self.operator.response
-        stiff = self.operator.adjoint(self.data.information * flat).flatten(1).mean(1)
+        own = (self.mask * variance).flatten(1).sum(1) / count / self.problem.likelihood.redundancy
+        self.noise = own.sqrt() / self.operator.response
+        stiff = self.operator.adjoint(self.information * flat).flatten(1).mean(1)
         self.stiff = stiff.clamp_min(1e-12)
         zero = torch.zeros_like(gradient(x))
         weight = 1.0 if self.sampler.weight is None else self.sampler.weight
@@ -221,24 +209,21 @@ class _Solver:
             zero,
             x.clamp_min(0),
             torch.zeros_like(x),
-            self.stiff.clone(),
+            0.2 * self.stiff,
             torch.full_like(level, weight),
+            torch.ones_like(level),
+            torch.ones_like(level, dtype=torch.bool),
         )
-
-    def _data(self, z: Tensor) -> Data:
-        """Return the data term about expectation z, with the gradient of the Poisson one."""
-        likelihood = self.problem.likelihood
-        information = self.mask * likelihood.curvature(self.y, z)
-        pull = self.mask * (self.y - z) / likelihood.variance(z)
-        return Data(information, information * z + pull)
 
     def reweigh(self, z: Tensor, running: Tensor) -> None:
-        """Weigh the data anew, about the present expectation, where the run goes on."""
-        new, at = self._data(z), column(running, z)
-        self.data = Data(
-            torch.where(at, new.information, self.data.information),
-            torch.where(at, new.target, self.data.target),
-        )
+        """Weigh the data anew at the present expectation, where the run goes on.
+
+        Half of the smoothed data is the least that counts: a passing dark spot would make its data
+        look certain, and hold on to itself. The geometric mean with the weights before damps.
+        """
+        variance = self.problem.likelihood.variance(torch.maximum(z, 0.5 * self.local))
+        damped = (self.information * self.mask / variance).sqrt()
+        self.information = torch.where(column(running, z), damped, self.information)
 
     def image(self, state: State) -> Tensor:
         """Return the present estimate."""
@@ -246,15 +231,15 @@ class _Solver:
 
     def step(self, state: State) -> tuple[State, Tensor, Tensor]:
         """Return the next state, and the relative primal and dual residuals."""
-        rho, data, keep = column(state.rho, state.x), self.data, float(self.sampler.positive)
+        rho, keep = column(state.rho, state.x), float(self.sampler.positive)
         slope = gradient(state.x)
-        rhs = self.operator.adjoint(data.target - data.information * state.z)
+        rhs = self.operator.adjoint(self.information * (self.y - state.z))
         rhs = rhs - rho * divergence(state.u - state.du - slope)
         rhs = rhs + keep * rho * (state.v - state.dv - state.x)
 
         def matvec(p: Tensor) -> tuple[Tensor, Tensor]:
             seen = self.linear(p)
-            stiff = self.operator.adjoint(data.information * seen)
+            stiff = self.operator.adjoint(self.information * seen)
             return stiff + rho * (keep * p - divergence(gradient(p))), seen
 
         scale = column(self.stiff, state.x) + rho * (self.laplacian + keep)
@@ -313,14 +298,22 @@ class _Solver:
         if k <= BALANCED:
             ratio = (primal / dual.clamp_min(1e-30)).sqrt().clamp(0.5, 2.0)
             rho = rho * torch.where((ratio > 1.2) | (ratio < 1 / 1.2), ratio, 1)
+        gain, above = state.gain, misfit > 1
         if self.sampler.weight is None:
-            factor = misfit.clamp_min(1e-6) ** -2.0
-            weight = (weight * factor.clamp(0.5, 2.0)).clamp(*BOUNDS)
+            # Blurred data hardly answer to the weight and direct ones do, so that the gain grows
+            # until the misfit jumps over one, and is halved there.
+            jumped = above != state.above
+            gain = torch.where(jumped, gain / 2, gain * 1.25).clamp(0.1, 20.0)
+            off = misfit.clamp_min(1e-6).log()
+            move = torch.where(off.abs() < 0.8 * CLOSE, torch.zeros_like(off), -gain * off)
+            weight = (weight * move.clamp(-0.7, 0.7).exp()).clamp(*BOUNDS)
         shrink = state.rho / rho  # multipliers are scaled by the penalty
         return replace(
             state,
             rho=rho,
             weight=weight,
+            gain=gain,
+            above=above,
             du=state.du * column(shrink, state.du),
             dv=state.dv * column(shrink, state.dv),
         )

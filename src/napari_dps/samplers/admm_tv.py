@@ -4,9 +4,9 @@ Rudin, Osher and Fatemi, Physica D 60, 1992; the alternating direction method of
 Boyd et al., Foundations and Trends in Machine Learning 3, 2011, its penalty balanced after
 Wohlberg, "ADMM Penalty Parameter Selection by Residual Balancing" (arXiv 1704.06209). Minimises
 1/2 |W^(1/2) (y - A x)|^2 + lambda TV(x), optionally with x >= 0, the total variation isotropic in
-the plane or the volume; channels share their edges. W is one over the variance. For counts it is
-taken at the running expectation, so that the solution has the Poisson likelihood's gradient:
-it is the maximum of that likelihood and the total variation, not of a Gaussian approximation.
+the plane or the volume; channels share their edges. W is one over the variance. For counts that
+is the running expectation, or half of the smoothed data where these are more; where the solution
+is not below that half, the data pull on it as the Poisson likelihood does.
 """
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -37,7 +37,7 @@ class ADMMTV(SamplerChoice):
     """Iterations, at most."""
     inner: int = Field(10, ge=1, le=1000)
     """Conjugate-gradient products of an iteration, at most."""
-    tolerance: float = Field(1e-3, gt=0, lt=1)
+    tolerance: float = Field(3e-3, gt=0, lt=1)
     """Relative primal and dual residual at which an image is done."""
 
     def bind(self, grid: Grid) -> "Sampler":
