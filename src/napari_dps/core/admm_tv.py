@@ -169,7 +169,9 @@ class _Solver:
         self.problem, self.sampler, self.n = problem, sampler, n
         self.operator: Operator = problem.operator.operator
         self.y, self.mask = data_of(problem, n)
-        self.ones = torch.ones((n, *self.operator.x_shape), dtype=self.y.dtype, device=self.y.device)
+        self.ones = torch.ones(
+            (n, *self.operator.x_shape), dtype=self.y.dtype, device=self.y.device
+        )
         self.dark = self.operator(torch.zeros_like(self.ones))
         k2 = torch.zeros(self.operator.x_shape[1:], dtype=self.y.dtype, device=self.y.device)
         for axis, size in enumerate(k2.shape):
@@ -290,9 +292,7 @@ class _Solver:
         dual = (norm2(change) / norm2(force).clamp_min(1e-30)).sqrt()
         return primal, dual
 
-    def tuned(
-        self, state: State, misfit: Tensor, primal: Tensor, dual: Tensor, k: int
-    ) -> State:
+    def tuned(self, state: State, misfit: Tensor, primal: Tensor, dual: Tensor, k: int) -> State:
         """Return the state with its penalty balanced and, where wanted, its weight nearer."""
         rho, weight = state.rho, state.weight
         if k <= BALANCED:

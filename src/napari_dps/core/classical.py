@@ -84,8 +84,9 @@ class WienerSampler(Sampler):
         """Do one product of the solve."""
         operator = problem.operator.operator
         y, _ = data_of(problem, n)
-        x = torch.fft.ifftn(torch.fft.fftn(operator.adjoint(y)), dim=tuple(range(2, y.ndim))).real
-        operator(x)
+        x = operator.adjoint(y)
+        axes = tuple(range(2, x.ndim))
+        operator(torch.fft.ifftn(torch.fft.fftn(x, dim=axes), dim=axes).real)
 
     def _field(self, problem: Problem, n: int) -> GaussianField:
         operator: Operator = problem.operator.operator

@@ -113,7 +113,9 @@ def gaussian_field_estimate(
         torch.maximum(torch.maximum(local_rms.max(1).values, floor), missed),
         torch.maximum(local_rms.median(1).values, floor),
         {"field_variance": s2.flatten().tolist()},
-        lost=lambda: lost_contrast(operator, field.residual, weight, own, again, streams, redundancy),
+        lost=lambda: lost_contrast(
+            operator, field.residual, weight, own, again, streams, redundancy
+        ),
     )
 
 
