@@ -80,7 +80,7 @@ class ADMMTVSampler(Sampler):
     iterations : int
         At most.
     inner : int
-        Conjugate-gradient products of an iteration, at most.
+        Conjugate-gradient products of an iteration.
     tolerance : float
         Relative primal and dual residual at which an image is done.
     """
@@ -107,7 +107,7 @@ class ADMMTVSampler(Sampler):
 
     def likely_steps(self) -> int:
         """Return how many are likely done."""
-        return min(self.iterations, 100)
+        return min(self.iterations, 120)
 
     def rehearse(self, problem: Problem, n: int) -> None:
         """Do one iteration from the flat level."""
@@ -252,12 +252,10 @@ class _Solver:
             filtered: Tensor = torch.fft.ifftn(modes, dim=axes).real
             return filtered
 
+        # Always as many products: where a number that hangs on rounding ends a solve, frames of a
+        # stack drift away from what each alone becomes.
         found = conjugate_gradients(
-            matvec,
-            rhs,
-            iterations=self.sampler.inner,
-            tolerance=0.05,
-            precondition=precondition,
+            matvec, rhs, iterations=self.sampler.inner, tolerance=0.0, precondition=precondition
         )
         x = state.x + found.u
         z = state.z if found.image is None else state.z + found.image

@@ -119,10 +119,10 @@ class WienerSampler(Sampler):
             steps = self._balanced(field)
         done = 0
         for image in steps:
-            done = min(done + 1, total - 1)
             if problem.checkpoint is not None:
                 problem.checkpoint()
-            if done:
+            if done < total - 1:
+                done += 1
                 yield Step(done, total, level + image.reshape(shape), misfit, dict(problem.calls))
         x = level + field.image.reshape(shape)
         if self.positive:

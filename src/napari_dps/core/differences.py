@@ -19,11 +19,8 @@ def gradient(x: Tensor) -> Tensor:
     """
     parts = []
     for dim in range(2, x.ndim):
-        difference = torch.zeros_like(x)
-        n = x.shape[dim]
-        inner = difference.narrow(dim, 0, n - 1)
-        torch.sub(x.narrow(dim, 1, n - 1), x.narrow(dim, 0, n - 1), out=inner)
-        parts.append(difference)
+        border = torch.zeros_like(x.narrow(dim, 0, 1))
+        parts.append(torch.cat([x.diff(dim=dim), border], dim=dim))
     return torch.stack(parts, dim=1)
 
 
@@ -58,16 +55,16 @@ def total_variation(x: Tensor) -> Tensor:
     return length(gradient(x)).flatten(1).sum(1)
 
 
-def curvature(x: Tensor, smallest: float = 1e-3) -> Tensor:
+def curvature(x: Tensor, smallest: float) -> Tensor:
     """Return div(grad x / |grad x|), minus the derivative of the total variation.
 
     Parameters
     ----------
     x : Tensor, shape (B, C, *spatial)
     smallest : float
-        Gradients are rounded off below this share of the image's mean.
+        Gradients are rounded off below this share of the pixel's own value.
     """
     p = gradient(x)
-    mean = x.abs().flatten(1).mean(1).reshape(-1, *[1] * (p.ndim - 1))
-    size = (length(p) ** 2 + (smallest * mean) ** 2).sqrt().clamp_min(1e-30)
+    own = (x**2).sum(dim=1, keepdim=True).unsqueeze(1)
+    size = (length(p) ** 2 + smallest**2 * own).sqrt().clamp_min(1e-30)
     return divergence(p / size)

@@ -35,8 +35,8 @@ class ADMMTV(SamplerChoice):
     """Keep the object at or above zero."""
     iterations: int = Field(300, ge=1, le=100_000)
     """Iterations, at most."""
-    inner: int = Field(10, ge=1, le=1000)
-    """Conjugate-gradient products of an iteration, at most."""
+    inner: int = Field(4, ge=1, le=1000)
+    """Conjugate-gradient products of an iteration, from where the last one ended."""
     tolerance: float = Field(3e-3, gt=0, lt=1)
     """Relative primal and dual residual at which an image is done."""
 
