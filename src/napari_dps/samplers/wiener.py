@@ -39,7 +39,7 @@ class Wiener(SamplerChoice):
     """Exponent p of the object's spectrum: more is smoother."""
     positive: bool = False
     """Clip the estimate at zero; it is no longer linear then."""
-    iterations: int = Field(50, ge=1, le=10_000)
+    iterations: int = Field(300, ge=1, le=10_000)
     """Conjugate-gradient products of a solve, at most."""
     tolerance: float = Field(1e-3, gt=0, lt=1)
     """Relative residual at which a solve is good enough."""
