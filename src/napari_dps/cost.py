@@ -40,14 +40,14 @@ def estimate_cost(run: Run) -> Plan:
     forward, backward = (0.0, 0.0) if classical else _clocked(run._prior, x)
     per_step = run._sampler.calls_per_step()
     items = len(run._live) * run.recipe.samples
-    steps = run._sampler.total_steps() * items
+    steps = run._sampler.likely_steps() * items
     if run._layout.tile is not None or run._layout.planes is not None:
         backward += forward
     ratio = pixels / math.prod(side) / batch
     search = len(run._live) * run._sampler.search_calls(run._problem.operator.operator.multimodal)
     seconds = steps * ratio * (per_step[0] * forward + per_step[1] * backward)
     seconds += search * ratio * forward
-    at_once = min(run._layout.batch, CPU_BATCH)
+    at_once = min(run._layout.batch, CPU_BATCH, items)
     seconds += (steps + search) / at_once * _rehearsed(run, at_once)
     held = pixels * run._layout.batch
     if run._layout.planes is not None:

@@ -159,13 +159,15 @@ class Result:
 
     @property
     def samples(self) -> NDArray[np.float32]:
-        """Samples of the posterior, float32, shape (S, ...), in the input's units.
+        """Samples of the posterior, float32, shape (S, ...); a point estimate is its only one.
 
         Raises
         ------
         InputError
             If the file that was loaded holds none.
         """
+        if self.point_estimate and "samples" not in self._arrays:
+            return self.mean[None]
         return self._get("samples")
 
     @property
@@ -202,8 +204,7 @@ class Result:
             # One sample at a time: a float64 copy of all of them may not fit.
             for sample in samples:
                 total += (sample - mean) ** 2
-            std = np.sqrt(total / max(self._count - 1, 1))
-            self._arrays["std"] = std.astype(np.float32)
+            self._arrays["std"] = np.sqrt(total / max(self._count - 1, 1)).astype(np.float32)
         return self._arrays["std"]
 
     def quantile(self, q: float) -> NDArray[np.float32]:
@@ -228,8 +229,7 @@ class Result:
             If `q` is no probability, or asks for more samples than there are.
         """
         self._needs_posterior("quantiles")
-        at = ranks([q], self._count)
-        return quantiles(self._get("samples"), at)[0]
+        return quantiles(self._get("samples"), ranks([q], self._count))[0]
 
     def interval(self, level: float = 0.9) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Per-pixel credible interval with equal tails.
@@ -281,8 +281,8 @@ class Result:
             names. Missing folders are made; a file of that name is replaced, in one step, once
             the new one is whole. Arrays of the recipe go to the same folder.
         write : sequence of str
-            What to keep: any of ``"mean"``, ``"std"``, ``"samples"``; a point estimate has no
-            ``std``.
+            What to keep: any of ``"mean"``, ``"std"``, ``"samples"``; all three of a point
+            estimate are ``mean`` alone.
 
         Returns
         -------
@@ -292,7 +292,7 @@ class Result:
         Raises
         ------
         InputError
-            If the suffix or a name in `write` is unknown, or the disk refuses.
+            If suffix or name is unknown, `std` is asked of a point estimate, or the disk refuses.
         """
         path = Path(path).expanduser()
         names = (write,) if isinstance(write, str) else tuple(write)
@@ -303,8 +303,8 @@ class Result:
                 f"{', '.join(_resultfile.SERIES)}."
             )
         _resultfile.check_target(path)
-        if self.point_estimate:
-            names = tuple(name for name in names if name != "std") or ("mean",)
+        if self.point_estimate and set(names) == set(_resultfile.SERIES):
+            names = ("mean",)
         arrays = {name: getattr(self, name) for name in _resultfile.SERIES if name in names}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -359,8 +359,8 @@ class Run:
             z = problem.operator(step.x0)
             counted = z if problem.valid is None else torch.where(problem.valid, z, 0 * z)
             flux = counted.flatten(1).double().sum(1).tolist()
-        if step.details:
-            self._details[batch[0]] = step.details
+        told = step.details if isinstance(step.details, list) else [step.details]
+        self._details |= {item: found for item, found in zip(batch, told, strict=False) if found}
         for item, value, chi2, light in zip(batch, values, step.misfit.tolist(), flux, strict=True):
             self._finished[item] = value
             self._chi2[item] = float(chi2)

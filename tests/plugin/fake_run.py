@@ -96,7 +96,9 @@ class FakeRun:
             raise InputError("no sample is finished")
         data = np.asarray(self.image.data, dtype=np.float32)
         stack = np.stack([data + k for k in range(self._done)])
-        report = {"complete": self._done == self.recipe.samples, "device": "cpu"}
+        point = self.recipe.sampler.point_estimate
+        complete = self._done == self.recipe.samples
+        report = {"complete": complete, "device": "cpu", "point_estimate": point}
         return Result.from_image(stack, self.image, self.recipe, report)
 
 

@@ -370,3 +370,16 @@ def test_opening_the_dock_loads_no_torch() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
+
+
+def test_a_point_estimate_has_a_sentence_and_no_samples(qtbot: Any, dock: Any, viewer: Any) -> None:
+    dock.set_recipe(dock.recipe.with_parts(sampler="wiener", samples=1))
+    assert not dock.run_panel.samples.isEnabled()
+    assert "without samples or error bars" in dock.run_panel.samples.toolTip()
+    dock.run_button.click()
+    qtbot.waitUntil(lambda: not dock.busy, timeout=LONG)
+    assert names(viewer) == ["cells", "cells mean"]
+    assert dock.status.text() == "done: a point estimate, without error bars or samples"
+    dock.set_recipe(dock.recipe.with_parts(sampler="mmps"))
+    assert dock.run_panel.samples.isEnabled()
+    assert "intervals" in dock.run_panel.samples.toolTip().lower()

@@ -56,6 +56,7 @@ def evaluate(
     metrics = compare(mean, known, samples, fit=fit, pairs=pairs)
     metrics["residual"] = report.get("chi2")
     metrics["registered"] = register
+    metrics["point_estimate"] = bool(report.get("point_estimate", False))
     if json:
         print_json({"result": str(result), "truth": str(truth), **metrics})
         return
@@ -67,13 +68,22 @@ def evaluate(
         ("bias", metrics["bias"]),
         ("best gain", metrics["gain"]),
         ("best offset", metrics["offset"]),
+        *_error_bars(metrics),
+        ("residual chi2 per datum", _mean(metrics["residual"])),
+    ]
+    print_table(f"{result} against {truth}", ("metric", "value"), rows)
+
+
+def _error_bars(metrics: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Return the rows about error bars; a point estimate has none to judge."""
+    if metrics["point_estimate"]:
+        return [("error bars", "none: a point estimate")]
+    return [
         ("samples", metrics["samples"]),
         *((f"coverage of {float(k):.0%} intervals", v) for k, v in metrics["coverage"].items()),
         ("CRPS", metrics["crps"]),
         ("spread / error of the mean", metrics["spread_skill"]),
-        ("residual chi2 per datum", _mean(metrics["residual"])),
     ]
-    print_table(f"{result} against {truth}", ("metric", "value"), rows)
 
 
 def _mean(values: Any) -> float | None:

@@ -102,6 +102,8 @@ def reconstruct(*inputs: str, **given: Any) -> int:
         check_report(given["report"], jobs)
     write = parse_write(given.get("write"))
     recipe = recipe_from(given)
+    if recipe.sampler.point_estimate:
+        write = of_point_estimate(write, recipe.sampler.kind, bool(given.get("write")))
     outcomes: list[dict[str, Any]] = []
     code = 0
     for job in jobs:
@@ -143,6 +145,24 @@ def parse_write(words: Iterable[str] | None) -> tuple[str, ...]:
                 f"--write {part!r} is not allowed; {components.nearest(part, list(PARTS))}"
             )
     return tuple(part for part in PARTS if part in asked) or PARTS
+
+
+def of_point_estimate(write: tuple[str, ...], kind: str, asked: bool) -> tuple[str, ...]:
+    """Return the parts of a point estimate to keep: the mean, or what was asked for.
+
+    Raises
+    ------
+    InputError
+        If a standard deviation was asked for.
+    """
+    if not asked:
+        return ("mean",)
+    if "std" in write:
+        raise InputError(
+            f"--write std cannot be had: the sampler {kind!r} gives a point estimate without error "
+            "bars; write mean, or choose a sampler that draws samples, such as 'auto'"
+        )
+    return write
 
 
 def restore(
@@ -216,7 +236,10 @@ def tell_warnings(warnings: list[str], told: int) -> int:
 
 def _summary(job: Job, result: Any) -> str:
     report = result.report
-    words = [f"{len(result.samples)} samples in {duration(report.get('seconds'))}"]
+    what = f"{len(result)} samples"
+    if result.point_estimate:
+        what = "a point estimate without error bars"
+    words = [f"{what} in {duration(report.get('seconds'))}"]
     misfit = report.get("misfit")
     if isinstance(misfit, (int, float)):
         words.append(f"chi2 {misfit:.3g} per datum")

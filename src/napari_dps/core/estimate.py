@@ -16,20 +16,14 @@ import torch
 from torch import Tensor
 
 from napari_dps.core.contrast import contrast, lost_contrast
-from napari_dps.core.covariance import power_law_spectrum
+from napari_dps.core.gaussian_field import GaussianField
 from napari_dps.core.likelihood import Likelihood
-from napari_dps.core.linalg import column, conjugate_gradients, smooth
+from napari_dps.core.linalg import column, smooth
 from napari_dps.core.operator import Operator
 from napari_dps.core.streams import Streams
 
-LENGTH = 3.0
-EXPONENT = 1.5
-GRID = tuple(4.0**k for k in range(-4, 2))
-"""Trial variances of the field, in units of the variance that the data show."""
 BOX, SIGNIFICANT = 9, 4.0
 """Side of the boxes whose mean residual is looked at, and how many errors away it counts."""
-ENOUGH = 1.02
-"""Chi-square per datum at which the data are explained."""
 UNSEEN = 0.5
 """Least error of an estimate, in units of a pixel's noise. Of a field that shows nothing the
 estimate is flat and calls itself certain; but a spot four times this high, a pixel or two wide,
@@ -92,87 +86,36 @@ def gaussian_field_estimate(
     positive : bool
         Clip the estimate at zero.
     """
-    weight = torch.ones_like(y) if valid is None else valid.expand_as(y).to(y)
-    y = torch.where(weight > 0, y, torch.zeros_like(y))
-    ones = torch.ones((y.shape[0], *operator.x_shape), dtype=y.dtype, device=y.device)
-    # What is measured without an object: below, everything is linear in the object.
-    dark = operator(torch.zeros_like(ones))
-
-    def linear(x: Tensor) -> Tensor:
-        return operator(x) - dark
-
-    y, flat = y - dark, linear(ones)
-    y = torch.where(weight > 0, y, torch.zeros_like(y))
-    level = (weight * y).flatten(1).sum(1) / (weight * flat).flatten(1).sum(1).clamp_min(1e-12)
-    m = column(level, ones) * ones
-    # Variance from a smoothed measurement: y itself would call dark noise peaks certain.
-    seen = smooth(weight, 5)
-    local = smooth(weight * y, 5) / seen.clamp_min(1e-6)
-    local = torch.where(seen > 1e-6, local, column(level, y).expand_as(y))
-    variance = likelihood.variance(local + dark)
-    r = weight * (y - linear(m))
-    # What a pixel scatters by: less than it counts with where pixels share their noise.
-    own = variance / likelihood.redundancy
-    shown = ((r**2 - weight * own).flatten(1).sum(1) / weight.flatten(1).sum(1)).clamp_min(0)
-    floor = 1e-3 * (weight * own).flatten(1).sum(1) / weight.flatten(1).sum(1)
-    contrast = column(torch.maximum(shown, floor), y) / operator.response**2
-    spectrum = power_law_spectrum(operator.x_shape[1:], 1.0, LENGTH, EXPONENT).to(y)
-    axes = tuple(range(2, ones.ndim))
-
-    def field(v: Tensor, power: float = 1.0) -> Tensor:
-        modes = torch.fft.fftn(v, dim=axes) * spectrum**power
-        filtered: Tensor = torch.fft.ifftn(modes, dim=axes).real
-        return filtered
-
-    def solve(s2: Tensor, rhs: Tensor) -> Tensor:
-        def matvec(p: Tensor) -> tuple[Tensor, Tensor]:
-            image = column(s2, ones) * field(operator.adjoint(weight * p))
-            return weight * linear(image) + variance * p, image
-
-        found = conjugate_gradients(
-            matvec, rhs, iterations=iterations, tolerance=1e-3, precondition=lambda q: q / variance
-        )
-        nothing = torch.zeros((rhs.shape[0], *operator.x_shape), dtype=y.dtype, device=y.device)
-        return nothing if found.image is None else found.image
-
-    best = torch.full_like(contrast, GRID[0])
-    least = torch.full_like(contrast, float("inf"))
-    image = torch.zeros((y.shape[0], *operator.x_shape), dtype=y.dtype, device=y.device)
-    count = weight.flatten(1).sum(1)
-    for factor in GRID:
-        trial = solve(factor * contrast, r)
-        chi2 = ((weight * (r - linear(trial))) ** 2 / own).flatten(1).sum(1) / count
-        # A weaker field explains less; a stronger one may not have converged, and shows by it.
-        better = (column(chi2, y) < least) & (least > ENOUGH)
-        image = torch.where(column(better.flatten(), ones), trial, image)
-        best = torch.where(better, torch.full_like(best, factor), best)
-        rising = column(chi2, y) > 1.2 * least
-        least = torch.where(better, column(chi2, y), least)
-        if bool((rising | (least <= ENOUGH)).all()):
-            break
-    s2 = best * contrast
+    field = GaussianField(operator, y, likelihood, valid, iterations=iterations)
+    for _ in field.explain_steps():
+        pass
+    weight, variance, s2 = field.weight, field.variance, field.s2
     # One draw of the Gaussian model's posterior error: prior draw minus what data would tell.
-    draw = column(s2.sqrt(), ones) * field(streams.normal(operator.x_shape).to(y), 0.5)
+    normal = streams.normal(operator.x_shape).to(y)
+    draw = column(s2.sqrt(), normal) * field.draw(normal, 0.5)
     noise = variance.sqrt() * streams.normal(operator.y_shape).to(y)
-    spread = draw - solve(s2, weight * (linear(draw) + noise))
+    spread = draw - field.solve(s2, weight * (field.linear(draw) + noise))
     local_rms = smooth(operator.crop(spread) ** 2, 9).sqrt().flatten(1)
-    estimate = m + image
+    estimate = field.level + field.image
     if positive:
         estimate = estimate.clamp_min(0)
 
     def again(residual: Tensor) -> Tensor:
-        return solve(s2, residual)
+        return field.solve(s2, residual)
 
-    missed = _unexplained(y - linear(estimate), own, weight, likelihood.redundancy)
-    seen_flat = (weight * flat).flatten(1).sum(1) / weight.flatten(1).sum(1).clamp_min(1.0)
+    own, redundancy = field.own, likelihood.redundancy
+    missed = _unexplained(field.y - field.linear(estimate), own, weight, redundancy)
+    seen_flat = (weight * field.flat).flatten(1).sum(1) / weight.flatten(1).sum(1).clamp_min(1.0)
     missed = missed / seen_flat.clamp_min(1e-12)
-    floor = UNSEEN * _dark_noise(variance, flat, weight)
+    floor = UNSEEN * _dark_noise(variance, field.flat, weight)
     return Estimate(
         estimate,
         torch.maximum(torch.maximum(local_rms.max(1).values, floor), missed),
         torch.maximum(local_rms.median(1).values, floor),
         {"field_variance": s2.flatten().tolist()},
-        lost=lambda: lost_contrast(operator, r, weight, own, again, streams, likelihood.redundancy),
+        lost=lambda: lost_contrast(
+            operator, field.residual, weight, own, again, streams, redundancy
+        ),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -67,6 +67,23 @@ def conjugate_gradients(
     A sample that has converged, or meets a direction of negative curvature, stops there and keeps
     what it has.
     """
+    found = Solution(torch.zeros_like(rhs), None, 0)
+    for step in conjugate_gradient_steps(
+        matvec, rhs, iterations=iterations, tolerance=tolerance, precondition=precondition
+    ):
+        found = step
+    return found
+
+
+def conjugate_gradient_steps(
+    matvec: Callable[[Tensor], Tensor | tuple[Tensor, Tensor]],
+    rhs: Tensor,
+    *,
+    iterations: int,
+    tolerance: float = 1e-5,
+    precondition: Callable[[Tensor], Tensor] | None = None,
+) -> Iterator[Solution]:
+    """Yield the state of :func:`conjugate_gradients` after every product."""
     u = torch.zeros_like(rhs)
     image: Tensor | None = None
     residual = rhs.clone()
@@ -97,4 +114,4 @@ def conjugate_gradients(
         direction = z + beta * direction
         rho = fresh
         done += 1
-    return Solution(u, image, done)
+        yield Solution(u, image, done)

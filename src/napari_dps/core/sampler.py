@@ -29,8 +29,8 @@ class Step:
         Chi-square per datum of ``x0``.
     calls : dict
         Network passes so far: ``forward`` and ``vjp``.
-    details : dict
-        What else a report should keep of the whole run; read from the last step.
+    details : dict or list of dict
+        What else a report should keep; read from the last step. A list has one dict per image.
     """
 
     i: int
@@ -38,7 +38,7 @@ class Step:
     x0: Tensor
     misfit: Tensor
     calls: dict[str, int] = field(default_factory=dict)
-    details: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, Any] | list[dict[str, Any]] = field(default_factory=dict)
 
 
 class Sampler:
@@ -96,6 +96,10 @@ class Sampler:
     def total_steps(self) -> int:
         """Return how many steps :meth:`sample` yields."""
         raise NotImplementedError
+
+    def likely_steps(self) -> int:
+        """Return how many steps are likely done, where a run may end early; for the estimate."""
+        return self.total_steps()
 
     def calls_per_step(self) -> tuple[float, float]:
         """Return about how many (forward, vjp) calls a step makes, for the time estimate."""

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_dps.core.covariance import power_law_spectrum
-from napari_dps.core.estimate import EXPONENT, LENGTH, Estimate
+from napari_dps.core.estimate import Estimate
+from napari_dps.core.gaussian_field import EXPONENT, LENGTH
 from napari_dps.core.likelihood import Likelihood
 from napari_dps.core.linalg import column, smooth
 from napari_dps.core.operator import LinearOperator

@@ -24,6 +24,7 @@ from napari_dps.recipe import Intensity, Recipe
 
 _TIPS = {
     "samples": "Posterior samples to draw. Intervals of 90 % need at least 19.",
+    "point estimate": "This sampler gives one image, without samples or error bars.",
     "seed": "Same recipe, seed and device: the same result, bit by bit.",
     "device": "auto takes the fastest device that torch finds.",
     "intensity": (
@@ -133,6 +134,12 @@ class RunPanel(QWidget):
         self.devices.addItems(["auto", *found])
         self.devices.setCurrentIndex(max(0, self.devices.findText(chosen)))
         self.devices.blockSignals(was)
+
+    def show_samples(self, drawn: bool) -> None:
+        """Say whether the sampler draws samples; of a point estimate there is one."""
+        self.samples.setEnabled(drawn)
+        tip = _TIPS["samples"] if drawn else _TIPS["point estimate"]
+        self.samples.setToolTip(f"<qt>{tip}</qt>")
 
     def parts(self) -> dict[str, Any]:
         """Return samples, seed, intensity and valid as for a `Recipe`."""

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_dps.components import GROUPS
+from napari_dps.components import GROUPS, component_class
 from napari_dps.errors import DPSError
 from napari_dps.plugin.forms import ComponentChooser
 from napari_dps.plugin.input_panel import InputPanel
@@ -30,7 +30,7 @@ from napari_dps.plugin.output import LayerOutput
 from napari_dps.plugin.result_layers import Frame
 from napari_dps.plugin.run_panel import RunPanel
 from napari_dps.plugin.scroll import ScrollColumn
-from napari_dps.plugin.words import duration, estimate_text, progress_text
+from napari_dps.plugin.words import estimate_text, progress_text, result_text
 from napari_dps.plugin.worker import Computation
 from napari_dps.recipe import Recipe
 
@@ -224,13 +224,11 @@ class ReconstructWidget(QWidget):
         self._news = None
         assert self._frame is not None
         self.output.add_result(end.result, self._frame)
-        count = len(end.result.samples)
         if end.cancelled:
+            count = len(end.result)
             self.status.setText(f"cancelled; kept {count} finished sample{'s' * (count != 1)}")
         else:
-            took = end.result.report.get("seconds")
-            text = "" if took is None else f" in {duration(took)}"
-            self.status.setText(f"done: {count} sample{'s' * (count != 1)}{text}")
+            self.status.setText(result_text(end.result))
 
     def _failed(self, text: str, partial: Any) -> None:
         if partial is not None and self._frame is not None:
@@ -309,6 +307,8 @@ class ReconstructWidget(QWidget):
         self.computation.running_changed.connect(self._running_changed)
 
     def _settings_changed(self) -> None:
+        sampler = component_class("sampler", self.choosers["sampler"].kind)
+        self.run_panel.show_samples(not getattr(sampler, "point_estimate", False))
         if not self.computation.busy:
             self.estimate_label.setText("not estimated yet")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from napari_dps.plugin.messages import Estimate, Update
 
 
@@ -27,6 +29,16 @@ def estimate_text(estimate: Estimate) -> str:
         f"about {duration(estimate.seconds)}, {memory(estimate.bytes)} "
         f"({estimate.network_calls} network calls{tiles})"
     )
+
+
+def result_text(result: Any) -> str:
+    """Return what came back, in one line."""
+    took = result.report.get("seconds")
+    text = "" if took is None else f" in {duration(took)}"
+    if result.point_estimate:
+        return f"done{text}: a point estimate, without error bars or samples"
+    count = len(result)
+    return f"done: {count} sample{'s' * (count != 1)}{text}"
 
 
 def progress_text(update: Update) -> str:
