@@ -156,7 +156,7 @@ class AlternatingSampler(Sampler):
                     yield Step(i, total, x, misfit, dict(problem.calls))
         x = problem.operator.from_object(torch.stack([f.best() for f in frames]))
         ranked = [frame.misfits.sort().values.tolist() for frame in frames]
-        yield final_step(problem, x, total, {"restart_misfits": ranked})
+        yield final_step(problem, x, total, [{"restart_misfits": found} for found in ranked])
 
 
 class Restarts:

@@ -270,7 +270,10 @@ def finest_level(problem: Problem, wanted: float | None) -> float:
 
 
 def final_step(
-    problem: Problem, x: Tensor, total: int, details: dict[str, Any] | None = None
+    problem: Problem,
+    x: Tensor,
+    total: int,
+    details: dict[str, Any] | list[dict[str, Any]] | None = None,
 ) -> Step:
     """Return the step that carries the samples."""
     with torch.no_grad():
