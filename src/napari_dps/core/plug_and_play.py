@@ -14,8 +14,10 @@ from napari_dps.core.sampler import Sampler, Step, final_step
 from napari_dps.core.streams import Streams
 from napari_dps.errors import RecipeError
 
-FINEST = 0.005
-"""No denoising is finer than this, in prior units: x and v would hardly move."""
+LAST = 0.1
+"""Last noise level over the measurement's: there x and v can no longer differ, whatever the
+denoiser, so that the iteration ends even where the denoiser is no proximal step."""
+UNKNOWN_NOISE = 0.05
 
 
 class ADMMSampler(Sampler):
@@ -30,9 +32,7 @@ class ADMMSampler(Sampler):
     lam : float
         Weight of the prior.
     sigma_max, sigma_min : float
-        Ends of the noise levels; None takes the measurement's.
-    informed : bool
-        Start from the problem's classical estimate where there is one.
+        Ends of the noise levels, in geometric progression; None takes what the noise asks for.
     """
 
     def __init__(
@@ -43,10 +43,9 @@ class ADMMSampler(Sampler):
         lam: float,
         sigma_max: float,
         sigma_min: float | None,
-        informed: bool,
     ) -> None:
         self.steps, self.iterations, self.lam = steps, iterations, lam
-        self.sigma_max, self.sigma_min, self.informed = sigma_max, sigma_min, informed
+        self.sigma_max, self.sigma_min = sigma_max, sigma_min
 
     def check(self, problem: Problem) -> None:
         """Refuse operators that are not affine."""
@@ -65,21 +64,19 @@ class ADMMSampler(Sampler):
         return 1.0, 0.0
 
     def levels(self, problem: Problem) -> list[float]:
-        """Return the noise level of every iteration: falling in the first half, then constant."""
-        noise = 0.05 if problem.noise_level is None else problem.noise_level
-        last = self.sigma_min if self.sigma_min is not None else max(FINEST, noise)
-        last = min(last, self.sigma_max)
-        falling = max(self.steps // 2, 1)
-        ratio = last / self.sigma_max
-        return [self.sigma_max * ratio ** min(k / falling, 1.0) for k in range(self.steps)]
+        """Return the noise level of every iteration, in geometric progression."""
+        noise = UNKNOWN_NOISE if problem.noise_level is None else problem.noise_level
+        ratio = (self.sigma_min or LAST * noise) / self.sigma_max
+        return [
+            self.sigma_max * min(ratio, 1.0) ** (k / (self.steps - 1)) for k in range(self.steps)
+        ]
 
     def sample(self, problem: Problem, n: int, streams: Streams) -> Iterator[Step]:
         """Yield steps; see :meth:`Sampler.sample`. Nothing is random."""
+        # Not from the classical estimate: it has no noise, and a denoiser that is told of much
+        # would smooth it away.
         shape = (n, *problem.operator.x_shape)
-        if self.informed and problem.start is not None:
-            v = problem.start.estimate.expand(shape)
-        else:
-            v = torch.zeros(shape, dtype=problem.y.dtype, device=problem.y.device)
+        v = torch.zeros(shape, dtype=problem.y.dtype, device=problem.y.device)
         x, u = v, torch.zeros_like(v)
         sigmas = self.levels(problem)
         for k, sigma in enumerate(sigmas):

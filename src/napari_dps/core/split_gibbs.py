@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 from torch import Tensor
 
@@ -100,6 +101,6 @@ class SplitGibbsSampler(SearchingSampler):
         """Draw x from the prior given that z = x + rho n."""
         sigmas = karras_ladder(self.levels, rho, LOWEST * rho)
         move, x = SecondOrderMove(), z
-        for sigma, lower in zip(sigmas[:-1], sigmas[1:], strict=True):
+        for sigma, lower in pairwise(sigmas):
             x = move(x, problem.denoise(x, sigma), sigma, lower, noise)
         return x
