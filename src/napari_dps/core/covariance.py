@@ -1,4 +1,4 @@
-"""A crude covariance of x0 given x_sigma, from the prior's mean power spectrum."""
+"""Covariances of x0 given x_sigma: a scalar, or a crude one from the prior's power spectrum."""
 
 from __future__ import annotations
 
@@ -38,7 +38,48 @@ def power_law_spectrum(
     return spectrum * (std**2 / spectrum.mean())
 
 
-class StationaryCovariance:
+class Covariance:
+    """A symmetric positive covariance C of images."""
+
+    def __call__(self, v: Tensor) -> Tensor:
+        """Return C v."""
+        raise NotImplementedError
+
+    def root(self, v: Tensor) -> Tensor:
+        """Return C^(1/2) v; applied to standard normal numbers it draws from N(0, C)."""
+        raise NotImplementedError
+
+    def whiten(self, v: Tensor) -> Tensor:
+        """Return C^(-1/2) v."""
+        raise NotImplementedError
+
+
+class ScalarCovariance(Covariance):
+    """C = rho^2 I.
+
+    Parameters
+    ----------
+    deviation : float
+        rho.
+    """
+
+    def __init__(self, deviation: float) -> None:
+        self.deviation = deviation
+
+    def __call__(self, v: Tensor) -> Tensor:
+        """Return C v."""
+        return self.deviation**2 * v
+
+    def root(self, v: Tensor) -> Tensor:
+        """Return C^(1/2) v."""
+        return self.deviation * v
+
+    def whiten(self, v: Tensor) -> Tensor:
+        """Return C^(-1/2) v."""
+        return v / self.deviation
+
+
+class StationaryCovariance(Covariance):
     """C = F^-1 [S sigma^2 / (S + sigma^2)] F, or a scalar where the prior states no spectrum.
 
     Exact for a stationary Gaussian prior; for a learned one it has the right size on average,

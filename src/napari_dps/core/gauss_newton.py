@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from napari_dps.core.covariance import StationaryCovariance
+from napari_dps.core.covariance import Covariance, StationaryCovariance
 from napari_dps.core.guidance import valid_only
 from napari_dps.core.linalg import conjugate_gradients, dot
 from napari_dps.core.problem import Problem
@@ -28,7 +28,7 @@ SHORTER = 0.4
 def gauss_newton_draw(
     problem: Problem,
     mean: Tensor,
-    sigma: float,
+    sigma: float | Covariance,
     streams: Streams,
     iterations: int,
     begin: Tensor,
@@ -43,8 +43,8 @@ def gauss_newton_draw(
         With any differentiable operator.
     mean : Tensor, shape (n, *x_shape)
         E[x0 | x_sigma].
-    sigma : float
-        The noise level.
+    sigma : float or Covariance
+        The noise level, from which the prior's covariance follows; or C itself.
     streams : Streams
         One per sample.
     iterations : int
@@ -59,19 +59,58 @@ def gauss_newton_draw(
     x0, z : Tensor
         The draw, and its expected measurement.
     """
-    covariance = StationaryCovariance(problem.prior, mean, sigma)
-    operator, likelihood, y = problem.operator, problem.likelihood, problem.y
-    mask = valid_only(problem)
+    if isinstance(sigma, Covariance):
+        covariance = sigma
+    else:
+        covariance = StationaryCovariance(problem.prior, mean, sigma)
+    operator = problem.operator
     centre = mean + covariance.root(streams.normal(operator.x_shape))
     unit = streams.normal(operator.y_shape)
-    z, jvp, vjp = operator.linearize(begin)
+    z, _, vjp = operator.linearize(begin)
     # sqrt(Fisher information) n: what moving every datum by its own noise adds to the gradient.
-    push = vjp(mask(likelihood.variance(z).rsqrt() * unit))
+    push = vjp(valid_only(problem)(problem.likelihood.variance(z).rsqrt() * unit))
+    return gauss_newton_solve(problem, centre, covariance, iterations, begin, push, rounds=rounds)
+
+
+def gauss_newton_solve(
+    problem: Problem,
+    centre: Tensor,
+    covariance: Covariance,
+    iterations: int,
+    begin: Tensor,
+    push: Tensor | None = None,
+    *,
+    rounds: int = ROUNDS,
+) -> tuple[Tensor, Tensor]:
+    """Minimise |x - centre|^2_(C^-1) / 2 - log p(y | A(x)) - <push, x>, a few steps of it.
+
+    Parameters
+    ----------
+    problem : Problem
+        With any differentiable operator.
+    centre : Tensor, shape (n, *x_shape)
+        Where the quadratic term is least.
+    covariance : Covariance
+        C.
+    iterations, begin, rounds
+        As in :func:`gauss_newton_draw`.
+    push : Tensor or None, shape of ``centre``
+        A constant force; None for none.
+
+    Returns
+    -------
+    x, z : Tensor
+        Where the steps ended, never higher than they began, and its expected measurement.
+    """
+    operator, likelihood, y = problem.operator, problem.likelihood, problem.y
+    mask = valid_only(problem)
+    force = torch.zeros_like(centre) if push is None else push
+    z, jvp, vjp = operator.linearize(begin)
     x0, u = begin, covariance.whiten(begin - centre)
 
     def objective(z: Tensor, x: Tensor, u: Tensor) -> Tensor:
         fit = likelihood.log_prob(y, z, problem.valid).reshape(-1, *([1] * (u.ndim - 1)))
-        total: Tensor = 0.5 * dot(u, u) - fit - dot(push, x)
+        total: Tensor = 0.5 * dot(u, u) - fit - dot(force, x)
         return total
 
     value = objective(z, x0, u)
@@ -79,7 +118,7 @@ def gauss_newton_draw(
         if k:
             z, jvp, vjp = operator.linearize(x0)
         weight = mask(likelihood.curvature(y, z))
-        slope = covariance.root(vjp(mask(likelihood.score(y, z))) + push) - u
+        slope = covariance.root(vjp(mask(likelihood.score(y, z))) + force) - u
 
         def matvec(p: Tensor, jvp=jvp, vjp=vjp, weight=weight) -> Tensor:  # type: ignore[no-untyped-def]
             product: Tensor = p + covariance.root(vjp(weight * jvp(covariance.root(p))))

@@ -6,6 +6,11 @@ p(x0 | x_sigma) comes from the prior's own variance (its power spectrum where st
 exact where the operator is affine, and otherwise a randomised Gauss-Newton solve against the
 exact likelihood (:mod:`napari_dps.core.gauss_newton`), begun in the mode that a search found
 (:mod:`napari_dps.core.search`). No backpropagation through the network.
+
+Counts enter an affine draw by their variance at the denoised image's expectation. No Metropolis
+step corrects it: the annealing does, since the slope there is exact (against integration, with
+independent pixels of 1.6 to 16 photons: means within 0.05 standard deviations, coverage of 90 %
+intervals 0.90), and a joint acceptance is nil from 16 x 16 pixels on.
 """
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
