@@ -183,6 +183,8 @@ class GuidedSampler(Sampler):
         Noise levels visited.
     sigma_max, sigma_min : float
         Ends of the Karras ladder, in prior units; None takes what the noise asks for.
+    finest : float
+        Where it ends at the latest if it is not said.
     informed : bool
         Start from the problem's classical estimate where there is one.
     ladder : {"karras", "ddpm"}
@@ -196,13 +198,14 @@ class GuidedSampler(Sampler):
         *,
         sigma_max: float = 80.0,
         sigma_min: float | None = None,
+        finest: float = 0.01,
         informed: bool = True,
         ladder: str = "karras",
         calls: tuple[float, float] = (1.0, 1.0),
     ) -> None:
         self.guide = guide
         self.steps = steps
-        self.sigma_max, self.sigma_min = sigma_max, sigma_min
+        self.sigma_max, self.sigma_min, self.finest = sigma_max, sigma_min, finest
         self.informed = informed
         self.ladder = ladder
         self._calls = calls
@@ -228,7 +231,8 @@ class GuidedSampler(Sampler):
             x, move = sigmas[0] * noise(), ancestral_move
         else:
             x, sigma_top = starting_point(problem, noise, self.sigma_max, self.informed)
-            sigmas = karras_ladder(self.steps, sigma_top, finest_level(problem, self.sigma_min))
+            bottom = finest_level(problem, self.sigma_min, self.finest)
+            sigmas = karras_ladder(self.steps, sigma_top, bottom)
             move = SecondOrderMove()
         total = len(sigmas) - 1
         for i in range(total):
@@ -254,15 +258,17 @@ def starting_point(
     return sigma_max * noise(), sigma_max
 
 
-def finest_level(problem: Problem, wanted: float | None) -> float:
-    """Return the smallest noise level: 0.01, or less where the posterior is narrower.
+def finest_level(problem: Problem, wanted: float | None, finest: float = 0.01) -> float:
+    """Return the smallest noise level: ``finest``, or less where the posterior is narrower.
 
-    What the last level still holds is lost from the spread, so it must be well below it.
+    What the last level still holds is lost from the spread, so it must be well below it. But a
+    ``finest`` below 0.01 is not followed to where the prior was not made for so little noise.
     """
     if wanted is not None:
         return wanted
     level = problem.noise_level if problem.noise_level is not None else 0.05
-    return min(0.01, max(0.002, level / 5))
+    least = min(0.01, max(0.002, level / 5))
+    return min(least, max(finest, problem.prior.sigma_min))
 
 
 def final_step(
