@@ -120,6 +120,12 @@ class Problem:
             x0: Tensor = self.prior(x, sigma)
         return x0
 
+    def denoise_moments(self, x: Tensor, sigma: float) -> tuple[Tensor, Tensor | None]:
+        """Return x0 and the prior's variance fraction where it has one, counting the call."""
+        self._count("forward")
+        with torch.no_grad():
+            return self.prior.moments(x, sigma)
+
     def linearize(self, x: Tensor, sigma: float) -> tuple[Tensor, Vjp]:
         """Return x0 and its counted vjp."""
         return self.linearize_moments(x, sigma)[:2]
