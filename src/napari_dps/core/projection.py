@@ -30,14 +30,47 @@ class Projection:
     Parameters
     ----------
     ridge : float
-        R in units of the data's variance over the prior's, with which noise is not amplified
-        beyond what an image may hold; 0 is the pseudo-inverse.
+        R in units of the data's variance over the prior's: without it, modes that the operator
+        hardly passes would take on noise without bound. 0 is the pseudo-inverse.
     iterations : int
         Conjugate-gradient iterations.
+    until : float or None
+        Noise level of x below which it is left alone; None: the noise level of the data.
     """
 
-    def __init__(self, ridge: float, iterations: int) -> None:
-        self.ridge, self.iterations = ridge, iterations
+    def __init__(self, ridge: float, iterations: int, until: float | None = 0.0) -> None:
+        self.ridge, self.iterations, self.until = ridge, iterations, until
+
+    def check(self, problem: Problem, kind: str) -> None:
+        """Refuse an operator whose measurements no projection reaches.
+
+        Raises
+        ------
+        RecipeError
+            If it is not affine.
+        """
+        if not problem.operator.is_affine:
+            raise RecipeError(
+                f"the sampler {kind!r} projects on the measurement, for which the forward model "
+                "must be linear, and this one is not; choose the sampler 'daps' or 'dps'"
+            )
+
+    def rehearse(self, problem: Problem, n: int) -> None:
+        """Project ``n`` images once."""
+        self(problem, problem.y.new_zeros((n, *problem.operator.x_shape)))
+
+    def wanted(self, problem: Problem, sigma: float) -> bool:
+        """Return whether x at ``sigma`` is to be projected."""
+        if self.until is not None:
+            return sigma >= self.until
+        return sigma >= (problem.noise_level or 0.0)
+
+    def at_level(self, problem: Problem, x: Tensor, sigma: float, streams: Streams) -> Tensor:
+        """Return x, at ``sigma``, projected on a measurement that got the same noise."""
+        if not self.wanted(problem, sigma):
+            return x
+        noise = sigma * streams.normal(problem.operator.x_shape) if sigma > 0 else None
+        return self(problem, x, noise)
 
     def __call__(self, problem: Problem, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """Return the projected x.
@@ -62,19 +95,8 @@ class Projection:
             image = vjp(mask(p))
             return mask(jvp(image)) + damping * p, image
 
-        found = conjugate_gradients(
-            matvec, rest, iterations=self.iterations, tolerance=TOLERANCE
-        )
+        found = conjugate_gradients(matvec, rest, iterations=self.iterations, tolerance=TOLERANCE)
         return x if found.image is None else x + found.image
-
-
-def refuse_nonlinear(problem: Problem, kind: str) -> None:
-    """Refuse an operator whose measurements no projection reaches."""
-    if not problem.operator.is_affine:
-        raise RecipeError(
-            f"the sampler {kind!r} projects on the measurement, for which the forward model must "
-            "be linear, and this one is not; choose the sampler 'daps' or 'dps'"
-        )
 
 
 class MCGSampler(DPSSampler):
@@ -82,7 +104,7 @@ class MCGSampler(DPSSampler):
 
     Parameters
     ----------
-    steps, scale, clip
+    steps, scale, exact, clip
         As in :class:`DPSSampler`.
     projection : Projection
         On the measurement.
@@ -105,23 +127,20 @@ class MCGSampler(DPSSampler):
 
     def check(self, problem: Problem) -> None:
         """Refuse operators that are not affine."""
-        refuse_nonlinear(problem, "mcg")
+        self.projection.check(problem, "mcg")
 
     def rehearse(self, problem: Problem, n: int) -> None:
         """Project once."""
-        self.projection(problem, problem.y.new_zeros((n, *problem.operator.x_shape)))
+        self.projection.rehearse(problem, n)
 
     def after(self, problem: Problem, x: Tensor, sigma: float, streams: Streams) -> Tensor:
         """Return x with its measured part replaced."""
         if self.noised:
-            return self.projection(problem, x, level_noise(problem, sigma, streams))
+            return self.projection.at_level(problem, x, sigma, streams)
+        if not self.projection.wanted(problem, sigma):
+            return x
         root = math.sqrt(1 + sigma**2)
         return root * self.projection(problem, x / root)
-
-
-def level_noise(problem: Problem, sigma: float, streams: Streams) -> Tensor | None:
-    """Return the noise of an image at ``sigma``; None where there is none."""
-    return sigma * streams.normal(problem.operator.x_shape) if sigma > 0 else None
 
 
 class ILVRSampler(Sampler):
@@ -133,12 +152,10 @@ class ILVRSampler(Sampler):
         Length of the respaced ladder.
     projection : Projection
         On the measurement.
-    until : float or None
-        Noise level below which the prior goes on alone; None: that of the data.
     """
 
-    def __init__(self, steps: int, projection: Projection, until: float | None) -> None:
-        self.steps, self.projection, self.until = steps, projection, until
+    def __init__(self, steps: int, projection: Projection) -> None:
+        self.steps, self.projection = steps, projection
 
     def total_steps(self) -> int:
         """Return the number of noise levels."""
@@ -150,24 +167,22 @@ class ILVRSampler(Sampler):
 
     def check(self, problem: Problem) -> None:
         """Refuse operators that are not affine."""
-        refuse_nonlinear(problem, "ilvr")
+        self.projection.check(problem, "ilvr")
 
     def rehearse(self, problem: Problem, n: int) -> None:
         """Project once."""
-        self.projection(problem, problem.y.new_zeros((n, *problem.operator.x_shape)))
+        self.projection.rehearse(problem, n)
 
     def sample(self, problem: Problem, n: int, streams: Streams) -> Iterator[Step]:
         """Yield steps; see :meth:`Sampler.sample`."""
         shape = problem.operator.x_shape
-        until = problem.noise_level or 0.0 if self.until is None else self.until
         sigmas = ddpm_ladder(self.steps)
         x = sigmas[0] * streams.normal(shape)
         total = len(sigmas) - 1
         for i, (sigma, lower) in enumerate(pairwise(sigmas)):
             x0, fraction = problem.denoise_moments(x, sigma)
             x = ancestral_move(x, x0, sigma, lower, lambda: streams.normal(shape), fraction)
-            if lower >= until:
-                x = self.projection(problem, x, level_noise(problem, lower, streams))
+            x = self.projection.at_level(problem, x, lower, streams)
             if i + 1 < total:
                 misfit = problem.misfit(problem.operator(x0))
                 yield Step(i + 1, total, x0, misfit, dict(problem.calls))

@@ -244,7 +244,8 @@ class Sampled(Spectral):
     def vt(self, x: Tensor) -> Tensor:
         """Return the orthonormal DFT, (B, Y, X)."""
         image = torch.complex(x[:, 0], x[:, 1] if self.channels == 2 else torch.zeros_like(x[:, 0]))
-        return torch.fft.fft2(image, norm="ortho")
+        spectrum: Tensor = torch.fft.fft2(image, norm="ortho")
+        return spectrum
 
     def v(self, c: Tensor) -> Tensor:
         """Return the object's channels."""

@@ -68,9 +68,7 @@ class SampledFourier(LinearOperator):
     def spectral(self) -> Spectral:
         """Return the decomposition: Fourier modes, sampled or not."""
         sampled = torch.fft.ifftshift(self.sampled) if self.centred else self.sampled
-        return Sampled(
-            sampled, channels=self.x_shape[0], centred=self.centred, dtype=self._dtype
-        )
+        return Sampled(sampled, channels=self.x_shape[0], centred=self.centred, dtype=self._dtype)
 
     def classical_estimate(
         self, y: Tensor, likelihood: Likelihood, valid: Tensor | None, streams: Streams

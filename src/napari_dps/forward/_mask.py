@@ -35,8 +35,9 @@ class Mask(LinearOperator):
         """Return the identity where nothing is missing."""
         if self.measured is not None:
             return None
-        return [torch.eye(n, dtype=self._ones.dtype, device=self._ones.device)
-                for n in self.x_shape[1:]]
+        return [
+            torch.eye(n, dtype=self._ones.dtype, device=self._ones.device) for n in self.x_shape[1:]
+        ]
 
     def spectral(self) -> Spectral:
         """Return the mask as its own singular values."""
