@@ -35,7 +35,7 @@ def problem_of(model, shape, likelihood, frames=1, valid=None, scale=2.0, backgr
     streams = Streams(7, [("truth", k) for k in range(frames)], dtype=DTYPE)
     white = torch.fft.fftn(streams.normal(operator.x_shape), dim=axes)
     truth = MEAN + torch.fft.ifftn(white * spectrum.sqrt(), dim=axes).real
-    one = torch.ones((frames, 1, *[1] * len(shape)), dtype=DTYPE)
+    one = torch.ones((frames, *[1] * len(operator.x_shape)), dtype=DTYPE)
     # Each frame has a scale of its own, as the frames of a stack have.
     each = scale * (1 + 0.1 * torch.arange(frames, dtype=DTYPE).reshape(one.shape))
     mapped = MappedOperator(operator, each, background * one)
@@ -99,10 +99,7 @@ def test_the_projection_is_the_least_squares_one(model, ridge):
 def test_the_published_projection_ends_on_the_measurement(kind, model):
     """The noise of the measurement included, which is what the methods are blamed for."""
     shape = (2, 16, 16) if model == "fourier-mask" else (16, 16)
-    spec = {"kind": model, "object": "real"} if model == "fourier-mask" else {"kind": model}
-    problem = problem_of(spec, (16, 16), GaussianLikelihood(0.1)) if len(shape) == 2 else None
-    if problem is None:
-        pytest.skip("planes only")
+    problem = problem_of({"kind": model}, shape, GaussianLikelihood(0.1))
     fields = {"steps": 20, "ridge": 0.0, "until": 0.0}
     last = draw(problem, sampler_of(kind, **fields), Streams(0, range(3), dtype=DTYPE))
     assert problem.residual(problem.operator(last.x0)).abs().max() < 1e-9
@@ -117,6 +114,22 @@ def test_the_damped_projection_leaves_noise_out(kind):
     plain = draw(problem, sampler_of(kind, steps=50, ridge=0.0, until=0.0), streams[1])
     assert damped.x0.std() < 1.5 * STD < plain.x0.std()
     assert 0.6 < float(damped.misfit.mean()) < 1.3
+
+
+@pytest.mark.parametrize("kind", ["mcg", "ilvr"])
+def test_the_damped_projection_comes_near_the_exact_mean(kind):
+    """Measured with 48 samples: 1.0 floors off at blur, spread 0.84, coverage 0.84."""
+    model = {"kind": "gaussian-blur", "sigma": 1.5, "boundary": "periodic"}
+    problem = problem_of(model, (24, 24), GaussianLikelihood(0.1))
+    gain, covariance, a = exactness.exact_posterior(
+        problem.operator.operator, problem.prior.spectrum, MEAN, 0.1
+    )
+    prior = torch.full((576,), MEAN, dtype=DTYPE)
+    exact = (prior + gain @ (problem.y.flatten() - a @ prior)).reshape(24, 24)
+    std = covariance.diagonal().sqrt().reshape(24, 24)
+    x = draw(problem, sampler_of(kind), Streams(0, range(24), dtype=DTYPE)).x0[:, 0]
+    assert float(((x.mean(0) - exact) / std).square().mean().sqrt()) * 24**0.5 < 1.5
+    assert 0.75 < float((x.var(0) / std**2).mean().sqrt()) < 0.93
 
 
 # -- DDRM --------------------------------------------------------------------------------------
@@ -181,12 +194,15 @@ class Known(Streams):
         {"kind": "downsample"},
         {"kind": "random-inpaint", "missing": 0.5},
         {"kind": "compose", "steps": [BLUR, {"kind": "downsample"}]},
+        {"kind": "fourier-mask", "acceleration": 2},
+        {"kind": "fourier-mask", "pattern": "random", "acceleration": 2, "object": "real"},
     ],
-    ids=["blur", "periodic blur", "binning", "mask", "blur and binning"],
+    ids=["blur", "periodic", "binning", "mask", "blur and binning", "k-space", "real k-space"],
 )
 @pytest.mark.parametrize("eta_b", [1.0, 0.7])
 def test_ddrm_is_the_papers_by_a_dense_decomposition(model, eta_b, rng):
-    problem = problem_of(model, (6, 8), GaussianLikelihood(0.1))
+    shape = (2, 6, 8) if model["kind"] == "fourier-mask" else (6, 8)
+    problem = problem_of(model, shape, GaussianLikelihood(0.1))
     draws = [rng.normal(size=(1, *problem.operator.x_shape)) for _ in range(30)]
     sampler = sampler_of("ddrm", steps=12, eta_b=eta_b, informed_start=False, sigma_min=0.01)
     found = draw(problem, sampler, Known(draws)).x0
@@ -258,7 +274,7 @@ def test_a_batch_of_eight_is_eight_batches_of_one(kind, model, shape):
 @pytest.mark.parametrize("kind", KINDS)
 def test_models_that_are_not_linear_are_refused(kind, rng):
     image = rng.poisson(50, (16, 16)).astype(float)
-    with pytest.raises(RecipeError, match="linear.*'daps'"):
+    with pytest.raises(RecipeError, match=r"linear.*'daps'"):
         napari_dps.reconstruct(
             image, forward="phase-retrieval", noise="poisson", prior="gaussian", sampler=kind
         )
@@ -279,34 +295,41 @@ def test_ddrm_refuses_what_has_no_cheap_decomposition(forward, word, rng):
         )
 
 
+MASK = {"kind": "inpaint", "box": [4, 4, 8, 9]}
+FLAT = {"flat_field": np.linspace(0.5, 1.5, 576).reshape(24, 24)}
 GAIN = [
     ("mcg", {"kind": "random-inpaint", "missing": 0.5}),
-    ("ilvr", BLUR | {"boundary": "periodic", "sigma": 1.5}),
-    ("ddrm", BLUR | {"boundary": "periodic", "sigma": 1.5, "background": 30.0}),
-    ("ddrm", {"kind": "inpaint", "box": [4, 4, 8, 9], "flat_field": np.linspace(0.5, 1.5, 576)}),
+    ("ilvr", BLUR | {"boundary": "periodic"}),
+    ("ddrm", BLUR | {"background": 30.0}),
+    ("ddrm", MASK | FLAT),
 ]
 
 
 @pytest.mark.parametrize(("kind", "forward"), GAIN, ids=[f"{k} {f['kind']}" for k, f in GAIN])
 def test_counts_are_restored(kind, forward):
-    """The mean of the samples is closer to the truth than the measurement is."""
-    if "flat_field" in forward:
-        forward = forward | {"flat_field": forward["flat_field"].reshape(24, 24)}
+    """Of the measurement's error 0.57 to 0.78 is left, mmps leaving 0.66 for the mask."""
     spectrum = power_law_spectrum((24, 24), 0.4, 3.0, 1.5)
     white = torch.fft.fft2(torch.randn((24, 24), dtype=DTYPE))
     field = torch.fft.ifft2(white * spectrum.sqrt()).real.numpy()
-    truth = 20 + 160 * (np.clip(field, -1, 1) + 1) / 2
+    truth = 5 + 20 * (np.clip(field, -1, 1) + 1)
     recipe = {"forward": forward, "noise": "poisson"}
     y = napari_dps.simulate(truth, recipe, seed=1)
     result = napari_dps.reconstruct(
         y,
-        recipe | {"intensity": {"scale": 160.0, "background": 20.0}},
-        prior={"kind": "gaussian", "mean": 0.0, "spectrum": spectrum.numpy()},
-        sampler={"kind": kind},
-        samples=6,
+        recipe | {"intensity": {"scale": 40.0, "background": 5.0}},
+        prior={
+            "kind": "gaussian",
+            "mean": 0.0,
+            "std": 0.4,
+            "correlation_length": 3.0,
+            "exponent": 1.5,
+        },
+        sampler=kind,
+        samples=8,
     )
     naive = (np.asarray(y, float) - forward.get("background", 0.0)) / forward.get("flat_field", 1.0)
     naive = np.where(naive == 0, naive[naive > 0].mean(), naive)
     error = np.sqrt(np.mean((result.mean - truth) ** 2))
-    assert error < 0.75 * np.sqrt(np.mean((naive - truth) ** 2))
+    assert error < 0.85 * np.sqrt(np.mean((naive - truth) ** 2))
     assert result.samples.std(0).mean() > 1
+    assert 0.3 < result.report["misfit"] < 1.6

@@ -162,4 +162,7 @@ class Problem:
             return None
         slope = self.operator.operator.response * self.operator.scale / 2
         deviation = self.likelihood.variance(self.y).sqrt() / slope
-        return float(deviation.flatten(1).median(1).values.min())
+        if self.valid is not None:  # what is missing was set to zero, where counts look certain
+            deviation = torch.where(self.valid, deviation, torch.full_like(deviation, torch.nan))
+        typical = deviation.flatten(1).nanmedian(1).values
+        return float(typical.nan_to_num(torch.inf).min())

@@ -168,13 +168,14 @@ class Separable(Spectral):
         self._vh: list[Tensor] = []
         values = []
         for matrix in matrices:
-            # In double precision: of small singular values only the error would be left.
-            u, s, vh = torch.linalg.svd(matrix.double(), full_matrices=True)
+            # On the host, since not every device has double precision or this decomposition.
+            u, s, vh = torch.linalg.svd(matrix.cpu().double(), full_matrices=True)
             count = matrix.shape[1]
             wide = s.new_zeros(count)
             wide[: len(s)] = s
             # Rounding is no singular value, and its vector in U is arbitrary.
-            wide = torch.where(wide > 1e-9 * s.amax(), wide, torch.zeros_like(wide))
+            least = 100 * torch.finfo(matrix.dtype).eps * s.amax()
+            wide = torch.where(wide > least, wide, torch.zeros_like(wide))
             both = min(len(s), count)
             rows = u.new_zeros((count, matrix.shape[0]))
             rows[:both] = u[:, :both].T

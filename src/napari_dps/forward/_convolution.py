@@ -39,7 +39,7 @@ class Convolution(LinearOperator):
             full, field = padded(shape, psf.shape)
         super().__init__((1, *full), (1, *shape), field)
         kernel = wrap_kernel(psf, full)
-        self._lines = lines(psf)
+        self._psf = psf
         self._axes = tuple(range(-len(full), 0))
         self._full = full
         dtype = getattr(torch, grid.dtype)
@@ -64,16 +64,16 @@ class Convolution(LinearOperator):
 
     def axis_matrices(self) -> list[Tensor] | None:
         """Return the blur along every axis where the PSF is separable."""
-        if self._lines is None:
+        found = lines(self._psf)
+        if found is None:
             return None
         matrices = []
-        for axis, (line, n) in enumerate(zip(self._lines, self._full, strict=True)):
+        for axis, (line, n) in enumerate(zip(found, self._full, strict=True)):
             wrapped = wrap_kernel(line, (n,))
             rows = np.arange(n)[self.field[axis]]
             matrix = wrapped[(rows[:, None] - np.arange(n)) % n]
-            # Of the precision of the products, as the transfer function is.
-            dtype = torch.empty(0, dtype=self.transfer.dtype).real.dtype
-            matrices.append(torch.as_tensor(matrix, dtype=dtype, device=self.transfer.device))
+            part = torch.as_tensor(matrix, dtype=self.transfer.real.dtype)
+            matrices.append(part.to(self.transfer.device))
         return matrices
 
     def spectral(self) -> Spectral | None:

@@ -34,8 +34,9 @@ class MCG(SamplerChoice):
 
     steps: int = Field(100, ge=2, le=1000)
     """Steps of the respaced DDPM ladder, a thousand in the paper: more drift from the mean."""
-    scale: float = Field(1.0, gt=0, le=10_000)
-    """Step length along the gradient of the norm; depends on units, size and noise."""
+    scale: float = Field(0.1, gt=0, le=10_000)
+    """Step length along the gradient of the norm; depends on units, size and noise. Less than
+    DPS wants, since the projection brings in the data too."""
     likelihood: Literal["auto", "weighted", "exact"] = "auto"
     """The paper's weighted norm, or the exact likelihood's deviance; auto: the paper's."""
     clip: bool = False
