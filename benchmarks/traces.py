@@ -9,7 +9,6 @@ closed form. The noise that the traces used is replayed through the streams.
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from napari_dps.core.dps import DPSSampler
 from napari_dps.core.likelihood import GaussianLikelihood
 from napari_dps.core.operator import LinearOperator, MappedOperator, Operator
 from napari_dps.core.problem import Problem
+from napari_dps.core.projection import MCGSampler, Projection
 from napari_dps.core.streams import Streams
 from napari_dps.forward._fourier import FourierMagnitude
 from napari_dps.forward._mask import Mask
@@ -92,12 +92,10 @@ def replay(case: dict[str, object], trace: dict[str, np.ndarray]) -> dict[str, f
     streams = Replay(draws)
     steps = int(case["steps"])  # type: ignore[call-overload]
     errors: dict[str, float] = {}
-    project = None
+    scale, clip = float(case["scale"]), bool(case["clip_denoised"])  # type: ignore[arg-type]
+    sampler = DPSSampler(steps, scale, clip=clip)
     if case["method"] == "mcg":
-        project = operator.measured
-    sampler = DPSSampler(steps, float(case["scale"]), clip=bool(case["clip_denoised"]))  # type: ignore[arg-type]
-    if project is not None:
-        sampler.after = lambda x, lower: torch.where(project, y * math.sqrt(1 + lower**2), x)
+        sampler = MCGSampler(steps, scale, Projection(0.0, 20), clip=clip, noised=False)
     norms, last = [], None
     for step in sampler.sample(problem, 1, streams):
         last = step

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 
 import torch
@@ -29,18 +29,12 @@ class DPSSampler(Sampler):
         Use the deviance of the exact likelihood in place of the weighted norm.
     clip : bool
         Clip x0 to [-1, 1]; the gradient passes through the clamp.
-
-    Attributes
-    ----------
-    after : callable or None
-        ``after(x, sigma)`` changes x after every step, as the projection of MCG does.
     """
 
     def __init__(
         self, steps: int, scale: float, *, exact: bool = False, clip: bool = False
     ) -> None:
         self.steps, self.scale, self.exact, self.clip = steps, scale, exact, clip
-        self.after: Callable[[Tensor, float], Tensor] | None = None
 
     def total_steps(self) -> int:
         """Return the number of noise levels."""
@@ -66,11 +60,14 @@ class DPSSampler(Sampler):
             moved = ancestral_move(x, x0, sigma, lower, lambda: streams.normal(shape), fraction)
             # One gradient in VP coordinates: d/dx_vp = sqrt(1 + sigma^2)^... both ends rescale.
             x = moved - self.scale * math.sqrt((1 + lower**2) * (1 + sigma**2)) * g
-            if self.after is not None:
-                x = self.after(x, lower)
+            x = self.after(problem, x, lower, streams)
             if i + 1 < total:
                 yield Step(i + 1, total, x0, problem.misfit(z), dict(problem.calls))
         yield final_step(problem, x, total)
+
+    def after(self, problem: Problem, x: Tensor, sigma: float, streams: Streams) -> Tensor:
+        """Return x, at ``sigma``, as a step leaves it; methods that add to the step do it here."""
+        return x
 
     def gradient(self, problem: Problem, z: Tensor) -> Tensor:
         """Return the gradient of the distance between y and z with respect to z."""

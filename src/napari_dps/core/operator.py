@@ -7,10 +7,13 @@ affine map from prior units to the object (:class:`MappedOperator`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from napari_dps.core.svd import Spectral
 
 Linear = Callable[[Tensor], Tensor]
 
@@ -98,6 +101,25 @@ class Operator:
             return product
 
         return z.detach(), jvp, vjp
+
+    def axis_matrices(self) -> list[Tensor] | None:
+        """Return one matrix per spatial axis (measurement, object) where A is their product.
+
+        None, the default: it is no such product. What was not measured may be left to
+        :attr:`measured`.
+        """
+        return None
+
+    def spectral(self) -> Spectral | None:
+        """Return a cheap singular value decomposition; None where there is none.
+
+        The default has one where there are :meth:`axis_matrices`. Data that were not measured
+        may be left to :attr:`measured`, unless the decomposition is pixelwise.
+        """
+        from napari_dps.core.svd import Separable
+
+        matrices = self.axis_matrices()
+        return None if matrices is None else Separable(matrices)
 
     def embed(self, image: Tensor) -> Tensor:
         """Put an image of the field (B, C, *spatial) on the object's grid, mirrored outside."""

@@ -120,6 +120,12 @@ class Problem:
             x0: Tensor = self.prior(x, sigma)
         return x0
 
+    def denoise_moments(self, x: Tensor, sigma: float) -> tuple[Tensor, Tensor | None]:
+        """Return x0 and the prior's variance fraction where it has one, counting the call."""
+        self._count("forward")
+        with torch.no_grad():
+            return self.prior.moments(x, sigma)
+
     def linearize(self, x: Tensor, sigma: float) -> tuple[Tensor, Vjp]:
         """Return x0 and its counted vjp."""
         return self.linearize_moments(x, sigma)[:2]
@@ -156,4 +162,7 @@ class Problem:
             return None
         slope = self.operator.operator.response * self.operator.scale / 2
         deviation = self.likelihood.variance(self.y).sqrt() / slope
-        return float(deviation.flatten(1).median(1).values.min())
+        if self.valid is not None:  # what is missing was set to zero, where counts look certain
+            deviation = torch.where(self.valid, deviation, torch.full_like(deviation, torch.nan))
+        typical = deviation.flatten(1).nanmedian(1).values
+        return float(typical.nan_to_num(torch.inf).min())

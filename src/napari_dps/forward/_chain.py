@@ -12,6 +12,8 @@ from napari_dps.core.likelihood import Likelihood
 from napari_dps.core.linearised import KnownVariance, linearised_estimate
 from napari_dps.core.operator import Linear, Operator
 from napari_dps.core.streams import Streams
+from napari_dps.core.svd import Separable, Spectral
+from napari_dps.forward._mask import Mask
 
 
 class Chain(Operator):
@@ -64,6 +66,21 @@ class Chain(Operator):
         if not self.is_affine:
             return super().adjoint(v, x)
         return reduce(lambda u, o: o.adjoint(u), reversed(self.operators), v)
+
+    def spectral(self) -> Spectral | None:
+        """Return the decomposition of what comes before masks at the end, which are `measured`."""
+        front = list(self.operators)
+        while len(front) > 1 and isinstance(front[-1], Mask):
+            front.pop()
+        if len(front) == 1:
+            return front[0].spectral()
+        found = [operator.axis_matrices() for operator in front]
+        matrices = [m for m in found if m is not None]
+        if len(matrices) < len(found):
+            return None
+        return Separable(
+            [reduce(lambda m, after: after @ m, axis) for axis in zip(*matrices, strict=True)]
+        )
 
     def _classical_estimate(
         self, y: Tensor, likelihood: Likelihood, valid: Tensor | None, streams: Streams

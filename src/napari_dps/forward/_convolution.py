@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor
 
 from napari_dps.core.operator import LinearOperator
+from napari_dps.core.svd import Periodic, Spectral
 from napari_dps.grid import Grid
 
 MULTIPLE = 8
@@ -37,6 +39,7 @@ class Convolution(LinearOperator):
             full, field = padded(shape, psf.shape)
         super().__init__((1, *full), (1, *shape), field)
         kernel = wrap_kernel(psf, full)
+        self._psf = psf
         self._axes = tuple(range(-len(full), 0))
         self._full = full
         dtype = getattr(torch, grid.dtype)
@@ -58,6 +61,26 @@ class Convolution(LinearOperator):
         index: tuple[Any, ...] = (..., *self.field)
         wide[index] = v
         return self._filter(wide, self._conjugate)
+
+    def axis_matrices(self) -> list[Tensor] | None:
+        """Return the blur along every axis where the PSF is separable."""
+        found = lines(self._psf)
+        if found is None:
+            return None
+        matrices = []
+        for axis, (line, n) in enumerate(zip(found, self._full, strict=True)):
+            wrapped = wrap_kernel(line, (n,))
+            rows = np.arange(n)[self.field[axis]]
+            matrix = wrapped[(rows[:, None] - np.arange(n)) % n]
+            part = torch.as_tensor(matrix, dtype=self.transfer.real.dtype)
+            matrices.append(part.to(self.transfer.device))
+        return matrices
+
+    def spectral(self) -> Spectral | None:
+        """Return the decomposition: Fourier modes, or a product of the axes' own."""
+        if self.x_shape == self.y_shape:
+            return Periodic(self.transfer, self._full)
+        return super().spectral() or Periodic(self.transfer, self._full, self.field)
 
     def _filter(self, x: Tensor, transfer: Tensor) -> Tensor:
         spectrum = torch.fft.rfftn(x, dim=self._axes) * transfer
@@ -81,6 +104,14 @@ def padded(
         full.append(size)
         field.append(slice(before, before + n))
     return tuple(full), tuple(field)
+
+
+def lines(psf: np.ndarray) -> list[np.ndarray] | None:
+    """Return one line per axis where a PSF of sum one is their product, else None."""
+    axes = range(psf.ndim)
+    found = [psf.sum(tuple(a for a in axes if a != axis)) for axis in axes]
+    product = reduce(np.multiply.outer, found)
+    return found if np.abs(product - psf).max() <= 1e-6 * np.abs(psf).max() else None
 
 
 def wrap_kernel(psf: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -14,6 +14,7 @@ from napari_dps.core.likelihood import Likelihood
 from napari_dps.core.linalg import column, smooth
 from napari_dps.core.operator import LinearOperator
 from napari_dps.core.streams import Streams
+from napari_dps.core.svd import Sampled, Spectral, opposite
 from napari_dps.grid import Grid
 
 STRENGTHS = tuple(4.0**k for k in range(-3, 4))
@@ -39,7 +40,7 @@ class SampledFourier(LinearOperator):
     ) -> None:
         plane = grid.shape[-2:]
         super().__init__((channels, *plane), (2, *plane))
-        self.centred = centred
+        self.centred, self._dtype = centred, getattr(torch, grid.dtype)
         self.sampled = torch.as_tensor(mask, device=grid.device)
         self.measured = self.sampled.expand(2, *plane)
 
@@ -65,6 +66,11 @@ class SampledFourier(LinearOperator):
         """Return A^T v: the zero-filled image, of a real object its real part."""
         return self._parts(torch.fft.ifft2(self._corner(v), norm="ortho"))
 
+    def spectral(self) -> Spectral:
+        """Return the decomposition: Fourier modes, sampled or not."""
+        sampled = torch.fft.ifftshift(self.sampled) if self.centred else self.sampled
+        return Sampled(sampled, channels=self.x_shape[0], centred=self.centred, dtype=self._dtype)
+
     def classical_estimate(
         self, y: Tensor, likelihood: Likelihood, valid: Tensor | None, streams: Streams
     ) -> Estimate:
@@ -83,8 +89,8 @@ class SampledFourier(LinearOperator):
         # Per complex datum: twice a part's variance. A real object's field has all its own power.
         noise = 2 * likelihood.variance(y).flatten(1).mean(1)
         if self.x_shape[0] == 1:
-            data = data + _opposite(data).conj()
-            weight = weight + _opposite(weight)
+            data = data + opposite(data).conj()
+            weight = weight + opposite(weight)
         mean = data / weight.clamp_min(1)
         variance = column(noise, weight) / weight.clamp_min(1)
         known = (weight > 0).to(y)
@@ -122,8 +128,3 @@ class SampledFourier(LinearOperator):
             torch.maximum(local.median(1).values, floor),
             {"field_variance": best.tolist()},
         )
-
-
-def _opposite(v: Tensor) -> Tensor:
-    """Return the values at the opposite frequencies, zero frequency in the corner."""
-    return torch.roll(v.flip(-2, -1), (1, 1), (-2, -1))

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from napari_dps.core.operator import LinearOperator
+from napari_dps.core.svd import Pixelwise, Spectral
 from napari_dps.grid import Grid
 
 
@@ -16,6 +17,7 @@ class Mask(LinearOperator):
     def __init__(self, mask: np.ndarray | None, grid: Grid) -> None:
         super().__init__((1, *grid.shape), (1, *grid.shape))
         self.measured: Tensor | None = None
+        self._ones = torch.ones((), dtype=getattr(torch, grid.dtype), device=grid.device)
         if mask is not None:
             self.measured = torch.as_tensor(mask).to(grid.device)
             # Several times faster than a choice by a mask of bool.
@@ -28,3 +30,15 @@ class Mask(LinearOperator):
     def transpose(self, v: Tensor) -> Tensor:
         """Return A^T v."""
         return self(v)
+
+    def axis_matrices(self) -> list[Tensor] | None:
+        """Return the identity where nothing is missing."""
+        if self.measured is not None:
+            return None
+        return [
+            torch.eye(n, dtype=self._ones.dtype, device=self._ones.device) for n in self.x_shape[1:]
+        ]
+
+    def spectral(self) -> Spectral:
+        """Return the mask as its own singular values."""
+        return Pixelwise(self._ones if self.measured is None else self._weight)

@@ -76,6 +76,16 @@ class Downsampling(LinearOperator):
                 x = part.unfold(2 + axis, len(w), f) @ w
         return x
 
+    def axis_matrices(self) -> list[Tensor]:
+        """Return the weights of every coarse pixel, axis by axis."""
+        matrices = []
+        for axis, (f, w) in enumerate(zip(self._factors, self._weights, strict=True)):
+            matrix = w.new_zeros((self.y_shape[1 + axis], self.x_shape[1 + axis]))
+            for k in range(len(matrix)):
+                matrix[k, k * f : k * f + len(w)] = w
+            matrices.append(matrix)
+        return matrices
+
     def transpose(self, v: Tensor) -> Tensor:
         """Return A^T v."""
         for axis, (f, w) in enumerate(zip(self._factors, self._weights, strict=True)):
