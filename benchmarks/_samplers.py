@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from _budget import DEFAULT, Counted
 from _cases import MARGIN, POISSON, cases
-from _common import Array, best_crop, clean_images, read, say
+from _common import Array, best_crop, clean_images, say
 from _ledger import Ledger
 from _scores import scores
 from models import measured
@@ -42,7 +42,8 @@ class Task:
     forward, noise : dict
         As in a recipe.
     measure : callable
-        (image, seed, crop seed, side) to (measurement, truth).
+        (image, seed, place, side) to (measurement, truth): the place is the seed of the crop, or
+        the margin around it where the image is cut already.
     symmetric : bool
         Whether flips and shifts of the object leave the measurement as it is.
     intensity : dict or None
@@ -119,6 +120,8 @@ def cell(
     prior: Counted,
     samples: int,
     keep: Callable[[Any], None] | None = None,
+    *,
+    best: bool = False,
 ) -> dict[str, Any]:
     """Return the figures of one sampler on one measurement, or why there are none.
 
@@ -139,6 +142,8 @@ def cell(
         Samples to draw.
     keep : callable or None
         Receives the result.
+    best : bool
+        Judge the first sample alone: of phase problems the one with the smallest misfit.
     """
     prior.counter.reset()
     begin = time.perf_counter()
@@ -181,48 +186,62 @@ def cell(
 
 def tuned_scale(
     ledger: Ledger,
-    name: str,
+    where: dict[str, Any],
     task: Task,
     sampler: dict[str, Any],
-    budget: str,
-    tuning: tuple[Path, int],
-    side: int,
+    y: Array,
+    truth: Array,
     prior: Counted,
 ) -> float | None:
-    """Return the step length with which a sampler restores a crop kept for tuning best.
+    """Return the step length with which a sampler restores a measurement kept for tuning best.
 
     Step lengths 0.1, 1 and 10, going on by tens where the best is at an end; then the best times
-    and over the root of ten. One sample, judged by its PSNR. Tries are kept as rows of ``ledger``.
-    None where the sampler refuses the problem.
+    and over the root of ten. One sample, judged by its PSNR. None where the sampler refuses the
+    problem.
+
+    Parameters
+    ----------
+    ledger : Ledger
+        Keeps every try as a row, its image named after the step length.
+    where : dict
+        What else names the row.
+    task : Task
+        The problem.
+    sampler : dict
+        As in a recipe, without the step length.
+    y, truth : ndarray
+        The measurement for tuning and its object.
+    prior : Counted
+        The prior.
     """
-    path, crop_seed = tuning
-    y, truth = task.measure(read(path), 999, crop_seed, side)
     found: dict[float, float] = {}
 
     def attempt(scale: float) -> None:
-        row = {"task": name, "kind": sampler["kind"], "budget": budget, "image": f"scale {scale:g}"}
+        row = {**where, "image": f"scale {scale:g}"}
         if row not in ledger:
             ledger.add(row | cell(task, y, truth, {**sampler, "scale": scale}, prior, 1))
-            say(f"  {name}, {sampler['kind']} {budget}, scale {scale:g}: {ledger[row].get('psnr')}")
+            say(f"  {', '.join(row.values())}: {ledger[row].get('psnr')}")
         value = ledger[row].get("psnr")
         found[scale] = float("-inf") if value is None else value
+
+    def best() -> float:
+        return max(found, key=lambda scale: found[scale])
 
     waiting = list(FIRST_SCALES)
     while waiting:
         attempt(waiting.pop(0))
-        best = max(found, key=lambda scale: found[scale])
-        if waiting or found[best] == float("-inf"):
+        if waiting or found[best()] == float("-inf"):
             continue
-        if best == max(found) and best < LARGEST_SCALE:
-            waiting.append(10 * best)
-        elif best == min(found) and best > SMALLEST_SCALE:
-            waiting.append(best / 10)
-    if max(found.values()) == float("-inf"):
+        if best() == max(found) and best() < LARGEST_SCALE:
+            waiting.append(10 * best())
+        elif best() == min(found) and best() > SMALLEST_SCALE:
+            waiting.append(best() / 10)
+    if found[best()] == float("-inf"):
         return None
-    best = max(found, key=lambda scale: found[scale])
-    for scale in (round(best / 10**0.5, 5), round(best * 10**0.5, 5)):
-        attempt(scale)
-    return max(found, key=lambda scale: found[scale])
+    middle = best()
+    for scale in (middle / 10**0.5, middle * 10**0.5):
+        attempt(float(f"{scale:.4g}"))
+    return best()
 
 
 def has_scale(kind: str) -> bool:
@@ -235,9 +254,19 @@ def named(kind: str, budget: str) -> str:
     return kind if budget == DEFAULT else f"{kind}, {budget}"
 
 
-def counted_prior(prior: str) -> Counted:
-    """Return a prior by kind, or the folder or file of a checkpoint, counting its calls."""
+def counted_prior(prior: str, *, gray: bool = False) -> Counted:
+    """Return a prior by kind, or the folder or file of a checkpoint, counting its calls.
+
+    Parameters
+    ----------
+    prior : str
+        A kind, or a path.
+    gray : bool
+        Whether it is to restore gray images though it knows colours.
+    """
     source: Any = {"kind": "checkpoint", "path": prior} if Path(prior).exists() else prior
+    if gray and isinstance(source, dict):
+        source["channels"] = "gray"
     made: Any = make("prior", source)
     counted = Counted(source=made)
     # Weights, threads and imports are there before the first clock runs.

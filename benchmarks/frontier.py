@@ -142,9 +142,9 @@ def main(
                         continue
                     sampler = {"kind": kind, **fields_for(kind, budget, samples)}
                     if kind in SCALED and has_scale(kind):
-                        step = scale or tuned_scale(
-                            book, name, task, sampler, budget, (spare, crop_seed), side, source
-                        )
+                        trial = task.measure(read(spare), 999, crop_seed, side)
+                        where = {key: row[key] for key in ("task", "kind", "budget")}
+                        step = scale or tuned_scale(book, where, task, sampler, *trial, source)
                         sampler |= {} if step is None else {"scale": step}
                     row |= {"fields": sampler}
                     row |= cell(task, y, truth, sampler, source, samples)

@@ -94,10 +94,10 @@ def test_a_refusal_is_told_on_the_page_of_its_sampler(monkeypatch) -> None:
 
 
 def test_every_kind_has_an_example_and_a_picture() -> None:
-    from _catalogue_examples import PICTURED
+    from _catalogue_examples import EXAMPLES, PICTURED
 
     for group in PICTURED:
-        assert set(CATALOGUE.EXAMPLES[group]) == set(registry(group))
+        assert set(EXAMPLES[group]) == set(registry(group))
     wanted = {
         f"{CATALOGUE.page_name(*each)}.png" for each in KINDS if each[0] in CATALOGUE.PICTURED
     }
