@@ -41,7 +41,7 @@ def fields_for(kind: str, budget: str, samples: int) -> dict[str, Any]:
 
     - ``mmps``: steps and products a step by the table ``MMPS``; other budgets: steps of five calls;
     - ``smc``: its particles belong to all samples together. They share budget * samples calls,
-      two particles a sample or more; where its default steps leave fewer, it has fewer steps;
+      two particles a sample or more and as many as it must have; its steps are fewer for that;
     - all others: the field ``steps`` (or ``iterations``, ``turns``) is the budget over the calls
       of a step, which the sampler itself states: PiGDM, DPS and MCG have half as many steps as
       calls, DAPS and DiffPIR as many, PnP-DM one for the levels of a turn.
@@ -81,9 +81,16 @@ def fields_for(kind: str, budget: str, samples: int) -> dict[str, Any]:
         raise ValueError(f"{kind} states no steps to spend {calls} calls on")
     if "particles" in cls.model_fields:
         turns = calls * samples / per_step
-        steps = min(int(getattr(choice, names[0])), max(2, int(turns / (2 * samples))))
-        return {names[0]: steps, "particles": max(2, round(turns / steps))}
+        least = max(2 * samples, lower_bound(cls, "particles"))
+        steps = min(int(getattr(choice, names[0])), max(2, int(turns / least)))
+        return {names[0]: steps, "particles": max(least, round(turns / steps))}
     return {names[0]: max(2, round(calls / per_step))}
+
+
+def lower_bound(cls: Any, name: str) -> int:
+    """Return the smallest whole number that a parameter allows."""
+    found = [getattr(entry, "ge", None) for entry in cls.model_fields[name].metadata]
+    return max([int(value) for value in found if value is not None], default=0)
 
 
 def kinds_of(wanted: tuple[str, ...]) -> list[str]:

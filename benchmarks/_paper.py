@@ -205,7 +205,8 @@ def rivals(rows: list[dict[str, Any]]) -> list[str]:
             found += [f"in {key.upper()} by {', '.join(names)}"] if names else []
         if found:
             lines.append(f"- {TITLES[task]}, {noise} noise: DPS is beaten {'; '.join(found)}.")
-    return lines or ["Nothing beats DPS in any task."]
+    compared = {r["kind"] for r in rows if r["images"]} > {"dps"}
+    return lines or [f"Nothing {'beats' if compared else 'was compared with'} DPS in any task."]
 
 
 def markdown(report: dict[str, Any]) -> str:

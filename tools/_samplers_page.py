@@ -27,7 +27,9 @@ def cost(kind: str) -> str:
     if found is None:
         return "of the one it chooses" if kind == "auto" else "no network"
     forward, products = found
-    return f"{forward}" if not products else f"{forward} + {products}"
+    text = f"{forward}" if not products else f"{forward} + {products}"
+    particles = registry("sampler")[kind].model_fields.get("particles")
+    return text if particles is None else f"{text} for each of {particles.default} particles"
 
 
 def facts(kind: str) -> list[str]:
@@ -37,7 +39,9 @@ def facts(kind: str) -> list[str]:
     if found is not None:
         forward, products = found
         more = f" and {products} products with its Jacobian" if products else ""
-        lines.append(f"- At its defaults a sample costs about {forward} network passes{more}.")
+        field = registry("sampler")[kind].model_fields.get("particles")
+        what = "a sample costs" if field is None else f"each of {field.default} particles costs"
+        lines.append(f"- At its defaults {what} about {forward} network passes{more}.")
     said = answers(kind)
     for what, problems in (("Measurements", forward_problems()), ("Noise", noise_problems())):
         taken = [p.title for p in problems if said[p.title] is None]
