@@ -40,9 +40,11 @@ FORWARD = {"kind": "phase-retrieval", "oversampling": 2.0}
 app = App(help="Phase retrieval from photon counts, as JSON.")
 
 
-def measure(image: Array, total: float, seed: int) -> tuple[Array, Array]:
+def measure(
+    image: Array, total: float, seed: int, crop_seed: int = 0, side: int = SIDE
+) -> tuple[Array, Array]:
     """Return (counts, object) with ``total`` photons expected in all."""
-    truth = best_crop(image, SIDE, seed=0)
+    truth = best_crop(image, side, seed=crop_seed)
     low, high = np.percentile(truth, [0.5, 99.8])
     truth = np.clip((truth - low) / (high - low), 0, None)
     truth *= np.sqrt(total / (truth**2).sum())

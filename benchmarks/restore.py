@@ -48,9 +48,11 @@ SMALLEST_SCALE, LARGEST_SCALE = 1e-3, 100.0
 app = App(help="Deblurring photon-starved images, as JSON.")
 
 
-def measure(image: Array, peak: float, seed: int, crop_seed: int = 0) -> tuple[Array, Array]:
+def measure(
+    image: Array, peak: float, seed: int, crop_seed: int = 0, side: int = SIDE
+) -> tuple[Array, Array]:
     """Return (counts, truth) of an image's crop."""
-    wide = photons(best_crop(image, SIDE, MARGIN, crop_seed), peak, BACKGROUND, INNER)
+    wide = photons(best_crop(image, side, MARGIN, crop_seed), peak, BACKGROUND, INNER)
     counts = napari_dps.simulate(wide, seed=seed, forward=FORWARD, noise="poisson")
     return counts[INNER].astype(np.float64), wide[INNER]
 

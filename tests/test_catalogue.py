@@ -7,7 +7,7 @@ import json
 import re
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
@@ -46,10 +46,59 @@ def test_pages_are_what_the_classes_say() -> None:
         assert (PAGES / name).read_text(encoding="utf-8") == text, f"{name} is old: {AGAIN}"
 
 
+def test_the_samplers_page_holds_what_samplers_answer() -> None:
+    text = CATALOGUE.PAGE.read_text(encoding="utf-8")
+    assert CATALOGUE.samplers_page() == text, f"docs/samplers.md is old: {AGAIN}"
+    begin = text.index("## Which to take")
+    prose = text[begin : text.index("## What each takes")]
+    for kind in registry("sampler"):
+        assert f"`{kind}`" in prose, f"docs/samplers.md does not say when to take {kind}"
+
+
+def test_a_refusal_is_told_on_the_page_of_its_sampler(monkeypatch) -> None:
+    import _samplers_page
+    import _takes
+
+    from napari_dps import components
+    from napari_dps.components import SamplerChoice
+    from napari_dps.core.sampler import Sampler
+    from napari_dps.errors import RecipeError
+
+    class Picky(SamplerChoice):
+        kind: Literal["picky"] = "picky"
+        point_estimate: ClassVar[bool] = True
+        classical: ClassVar[bool] = True
+
+        def bind(self, grid: Any) -> Sampler:
+            return PickySampler()
+
+    class PickySampler(Sampler):
+        def check(self, problem: Any) -> None:
+            if not problem.operator.operator.symmetric:
+                raise RecipeError("picky takes phase problems alone; choose 'mmps'")
+
+    def with_it(group: str) -> dict[str, Any]:
+        return {**registry(group), **({"picky": Picky} if group == "sampler" else {})}
+
+    for place in (_takes, components):
+        monkeypatch.setattr(place, "registry", with_it)
+    said = _takes.answers("picky")
+    assert [title for title, why in said.items() if why is None] == [
+        *("phase retrieval", "Poisson", "Gaussian", "Poisson-Gaussian")
+    ]
+    lines = _samplers_page.facts("picky")
+    assert lines[0] == "- Gives one image, without a prior."
+    assert lines[-1].startswith("- It refuses noise alone, blur, ")
+    assert lines[-1].endswith("picky takes phase problems alone; choose 'mmps'.")
+    assert CATALOGUE.recipe("sampler", "picky")["forward"] == {"kind": "phase-retrieval"}
+
+
 def test_every_kind_has_an_example_and_a_picture() -> None:
-    for group in CATALOGUE.HEADINGS:
-        assert set(CATALOGUE.EXAMPLES[group]) == set(registry(group))
-    wanted = {f"{CATALOGUE.page_name(*each)}.png" for each in KINDS}
+    from _catalogue_examples import EXAMPLES, PICTURED
+
+    for group in PICTURED:
+        assert set(EXAMPLES[group]) == set(registry(group))
+    wanted = {f"{CATALOGUE.page_name(*each)}.png" for each in KINDS if each[0] in PICTURED}
     assert {path.name for path in CATALOGUE.PICTURES.glob("*.png")} == wanted
     for path in CATALOGUE.PICTURES.glob("*.png"):
         assert path.stat().st_size < 70_000, f"{path.name} is too large"
@@ -67,7 +116,7 @@ def test_recipe_command_and_code_say_the_same(group, kind, tmp_path, monkeypatch
 
     monkeypatch.chdir(tmp_path)
     fake = install(monkeypatch)
-    example = CATALOGUE.EXAMPLES[group][kind]
+    example = CATALOGUE.example(group, kind)
     tifffile.imwrite(example.image, np.ones((32, 32), np.float32))
     text = (PAGES / f"{CATALOGUE.page_name(group, kind)}.md").read_text(encoding="utf-8")
     (shown,), (line,), (code,) = (blocks(text, name) for name in ("json", "bash", "python"))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from _takes import answers
+
 WATER = {"numerical_aperture": 1.1, "immersion_index": 1.33, "sample_index": 1.33}
 POISSON = {"kind": "poisson"}
 VOLUME = (
@@ -22,7 +24,7 @@ class Example:
     fields : dict
         Parameters of the kind.
     beside : dict
-        The noise of a forward model's example, the forward model of a noise's.
+        The noise of a forward model's example, the forward model of all others.
     image : str
         File that is restored.
     files : dict of str to str
@@ -137,15 +139,42 @@ NOISE = {
     ),
 }
 
-EXAMPLES = {"forward": FORWARD, "noise": NOISE}
+BLURRED = {"kind": "gaussian-blur", "sigma": 2.0}
+
+PRIOR = {
+    "checkpoint": Example(
+        {"path": "my-prior"},
+        BLURRED,
+        files={"my-prior": "the folder of a trained prior, or a file of one; see below"},
+    ),
+}
+
+SAMPLER: dict[str, Example] = {}
+
+EXAMPLES = {"forward": FORWARD, "noise": NOISE, "sampler": SAMPLER, "prior": PRIOR}
+PICTURED = ("forward", "noise")
+"""Groups whose kinds have an example each and a picture; the others' can be made."""
+
+
+def example(group: str, kind: str) -> Example:
+    """Return the example of a kind: its own, or one like those of its group."""
+    own = EXAMPLES[group].get(kind)
+    if own is not None or group in PICTURED:
+        return EXAMPLES[group][kind]
+    if group == "prior":
+        return Example({}, BLURRED)
+    said = answers(kind)
+    if said["blur"] is not None and said["phase retrieval"] is None:
+        return Example({}, {"kind": "phase-retrieval"}, "pattern.tif")
+    return Example({}, BLURRED)
 
 
 def recipe(group: str, kind: str) -> dict[str, Any]:
     """Return the recipe of a kind's example, as JSON."""
-    example = EXAMPLES[group][kind]
-    own = {"kind": kind, **example.fields}
-    return (
-        {"forward": own, "noise": example.beside}
-        if group == "forward"
-        else {"forward": example.beside, "noise": own}
-    )
+    shown = example(group, kind)
+    own = {"kind": kind, **shown.fields}
+    if group == "forward":
+        return {"forward": own, "noise": shown.beside}
+    if group == "noise":
+        return {"forward": shown.beside, "noise": own}
+    return {"forward": shown.beside, "noise": dict(POISSON), group: own}

@@ -1,9 +1,10 @@
-"""Write the catalogue, a page for every forward model and noise, from their classes.
+"""Write the catalogue, a page for every kind of component, from the classes.
 
     python tools/catalogue.py
 
-Writes docs/catalogue/*.md; tests/test_catalogue.py fails where these are not what the classes say.
-The pictures are made by tools/catalogue_pictures.py.
+Writes docs/catalogue/*.md, and the tables of docs/samplers.md that samplers answer themselves;
+tests/test_catalogue.py fails where these are not what the classes say. The pictures are made by
+tools/catalogue_pictures.py.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from _catalogue_examples import EXAMPLES, Example, recipe
+from _catalogue_examples import Example, example, recipe
+from _samplers_page import OVERVIEW, PAGE, between, facts, overview, plain, takes
 
 from napari_dps.components import Component, registry
 from napari_dps.fields import FieldInfo, describe_fields
@@ -26,7 +28,16 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = ROOT / "docs" / "catalogue"
 PICTURES = ROOT / "docs" / "images" / "catalogue"
 WIDTH = 100
-HEADINGS = {"forward": "Forward models", "noise": "Noise"}
+HEADINGS = {
+    "forward": "Forward models",
+    "noise": "Noise",
+    "sampler": "Samplers",
+    "prior": "Priors",
+}
+NOTES = {
+    "sampler": "Which to take, what each takes, and figures: [samplers](../samplers.md).",
+    "prior": "More on priors, their files and their safety: [priors](../priors.md).",
+}
 
 
 def page_name(group: str, kind: str) -> str:
@@ -44,7 +55,7 @@ def default_text(info: FieldInfo) -> str:
     value = info.as_dict()["default"]
     if info.required:
         return "required"
-    if value is None:
+    if value is None or value == "":
         return "none"
     return f"`{value}`" if isinstance(value, str) else f"`{json.dumps(value)}`"
 
@@ -125,51 +136,58 @@ def json_text(parts: dict[str, Any]) -> str:
     return "{" + ",\n ".join(rows) + "}"
 
 
-def use(group: str, kind: str, example: Example) -> list[str]:
+def use(group: str, kind: str, shown: Example) -> list[str]:
     """Return recipe, command and code."""
     parts = recipe(group, kind)
     lines = ["## Use", ""]
-    if example.files:
-        lines += [*(f"- `{name}`: {what}" for name, what in example.files.items()), ""]
+    if shown.files:
+        lines += [*(f"- `{name}`: {what}" for name, what in shown.files.items()), ""]
     return [
         *lines,
         *("Recipe:", "", "```json", json_text(parts), "```", ""),
-        *("Command line:", "", "```bash", command_line(parts, example.image), "```", ""),
-        *("Python:", "", "```python", python_code(parts, example.image), "```", ""),
+        *("Command line:", "", "```bash", command_line(parts, shown.image), "```", ""),
+        *("Python:", "", "```python", python_code(parts, shown.image), "```", ""),
     ]
 
 
-def picture(name: str, title: str, example: Example) -> list[str]:
+def picture(name: str, title: str, shown: Example) -> list[str]:
     """Return the picture and what it shows, where there is one."""
     if not (PICTURES / f"{name}.png").is_file():
         return []
     alt = f"{title}: truth, measurement and reconstruction"
-    return [f"![{alt}](../images/catalogue/{name}.png)", "", example.picture, ""]
+    return [f"![{alt}](../images/catalogue/{name}.png)", "", shown.picture, ""]
 
 
 def page(group: str, kind: str) -> str:
     """Return the page of one kind."""
-    cls, example = registry(group)[kind], EXAMPLES[group][kind]
+    cls, shown = registry(group)[kind], example(group, kind)
     infos = describe_fields(cls)
     common = set(ForwardModel.model_fields) if group == "forward" else set()
     own = [info for info in infos if info.name not in common]
     lines = [f"# {cls.title}", "", f"{HEADINGS[group]}: `{kind}`", "", description(cls), ""]
-    lines += picture(page_name(group, kind), cls.title, example)
+    lines += picture(page_name(group, kind), cls.title, shown)
+    if group == "sampler":
+        lines += [*facts(kind), "", "## Method", "", plain(inspect.getmodule(cls)), ""]
     lines += ["## Parameters", ""]
     lines += [*table(own), ""] if own else ["None of its own.", ""]
     if common:
         lines += ["Of every forward model:", ""]
         lines += [*table([info for info in infos if info.name in common]), ""]
-    return "\n".join([*lines, *use(group, kind, example)]).rstrip() + "\n"
+    lines += use(group, kind, shown)
+    lines += [NOTES[group], ""] if group in NOTES else []
+    return "\n".join(lines).rstrip() + "\n"
 
 
 def index() -> str:
     """Return the page that names all others."""
+    places = {text: text.lower().replace(" ", "-") for text in HEADINGS.values()}
+    links = ", ".join(f"[{text.lower()}](#{place})" for text, place in places.items())
     lines = [
         *("# Catalogue", ""),
-        "What a recipe's `forward` and `noise` can be. Written by `tools/catalogue.py` from the",
-        "classes. The pictures show truth, measurement and the mean of the samples, of synthetic",
-        "specimens; they are made by `tools/catalogue_pictures.py`.",
+        f"What a recipe can be made of: {links}.",
+        "Written by `tools/catalogue.py` from the classes. The pictures show truth, measurement",
+        "and the mean of the samples, of synthetic specimens; they are made by",
+        "`tools/catalogue_pictures.py`.",
         "",
     ]
     for group, heading in HEADINGS.items():
@@ -190,6 +208,13 @@ def pages() -> dict[str, str]:
     return found
 
 
+def samplers_page() -> str:
+    """Return docs/samplers.md with the tables that the samplers answer."""
+    text = PAGE.read_text(encoding="utf-8")
+    text = between(text, OVERVIEW, "\n".join(overview()))
+    return between(text, "takes", "\n".join(takes()))
+
+
 def main() -> None:
     """Write the pages, and remove those of kinds that are gone."""
     made = pages()
@@ -199,7 +224,8 @@ def main() -> None:
             old.unlink()
     for name, text in made.items():
         (PAGES / name).write_text(text, encoding="utf-8")
-    print(f"{len(made)} pages in {PAGES}")
+    PAGE.write_text(samplers_page(), encoding="utf-8")
+    print(f"{len(made)} pages in {PAGES}, and {PAGE}")
 
 
 if __name__ == "__main__":
