@@ -97,6 +97,10 @@ class Sampler:
         """Return how many steps :meth:`sample` yields."""
         raise NotImplementedError
 
+    def images(self, n: int) -> int:
+        """Return on how many images :meth:`sample` works for ``n`` samples of a frame."""
+        return n
+
     def calls_per_step(self) -> tuple[float, float]:
         """Return about how many (forward, vjp) calls a step makes, for the time estimate."""
         return 1.0, 1.0

@@ -1,0 +1,296 @@
+"""What data say of noisy images before these are clean: the twist of sequential Monte Carlo.
+
+p(x0 | x_sigma) is taken as Gaussian about the denoised image, with covariance C = B B^T, the
+operator as the straight line that fits it best under that Gaussian, and the likelihood of each
+datum as the Gaussian that does the same to its expectation (:mod:`napari_dps.core.sites`). Then
+
+    psi(x_sigma) = int N(x0; x0_hat, C) p(y | x0) dx0,    E[x0 | x_sigma, y],    Cov[x0 | x_sigma, y]
+
+are closed formulas. With a small image they are dense matrices of its pixels; with many pixels and
+few data, of the data. Linear algebra runs in float64 on the CPU, for determinants.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+from napari_dps.core.likelihood import GaussianLikelihood
+from napari_dps.core.problem import Problem
+from napari_dps.core.sites import Sites, gaussian_sites, matched_sites
+
+POINTS = 64
+"""Points at which an operator that is not affine is looked at, for each particle."""
+
+
+@dataclass
+class Twisted:
+    """What the twist says of particles at one noise level; float64, on the CPU.
+
+    Attributes
+    ----------
+    log_twist : Tensor, shape (P,)
+        log psi, up to terms that depend on y alone.
+    mean, guided : Tensor, shape (P, d)
+        E[x0 | x_sigma] and E[x0 | x_sigma, y].
+    axes, spread : Tensor or None, shape (P, d, d) and (P, d)
+        Eigenvectors and eigenvalues of Cov[x0 | x_sigma]; None where it is not known.
+    root : Tensor or None, shape (P, d, d)
+        R with Cov[x0 | x_sigma, y] = R^T R.
+    """
+
+    log_twist: Tensor
+    mean: Tensor
+    guided: Tensor
+    axes: Tensor | None = None
+    spread: Tensor | None = None
+    root: Tensor | None = None
+
+    @staticmethod
+    def join(parts: list[Twisted]) -> Twisted:
+        """Put the particles of several calls one after another."""
+        if len(parts) == 1:
+            return parts[0]
+        columns = ([getattr(part, f.name) for part in parts] for f in fields(Twisted))
+        return Twisted(*(None if c[0] is None else torch.cat(c) for c in columns))
+
+    def take(self, index: Tensor) -> Twisted:
+        """Return the particles numbered ``index``."""
+        values = (getattr(self, f.name) for f in fields(self))
+        return Twisted(*(None if v is None else v[index] for v in values))
+
+
+    def ahead(self, last: Twisted, before: float, sigma: float, lower: float) -> Twisted:
+        """Return means extrapolated to the middle of the step, in log sigma.
+
+        As in :class:`napari_dps.core.sampler.SecondOrderMove`. The prior's move then hangs on where
+        the particle was before, which changes nothing in what its weight is.
+
+        Parameters
+        ----------
+        last : Twisted
+            What was said of the same particles at the level before.
+        before, sigma, lower : float
+            That level, this one and the next.
+        """
+        if lower == 0:
+            return self
+        reach = 0.5 * math.log(sigma / lower) / math.log(before / sigma)
+        return replace(
+            self,
+            mean=self.mean + reach * (self.mean - last.mean),
+            guided=self.guided + reach * (self.guided - last.guided),
+        )
+
+
+class Twist:
+    """The twist of one frame's problem.
+
+    Parameters
+    ----------
+    problem : Problem
+        Of one frame: y of shape (1, *y_shape).
+    moments : bool
+        Whether C is the prior's own, sigma^2 J with J the denoiser's Jacobian; otherwise it is the
+        scalar of PiGDM and costs no products.
+    dense : bool
+        Whether to work with matrices of pixels; otherwise of data.
+    points : Tensor, shape (Q, d)
+        Standard normal numbers for operators that are not affine.
+    """
+
+    def __init__(self, problem: Problem, moments: bool, dense: bool, points: Tensor) -> None:
+        self.problem, self.moments, self.dense = problem, moments, dense
+        y = problem.y
+        valid = torch.ones_like(y, dtype=torch.bool)
+        if problem.valid is not None:
+            valid = problem.valid.expand_as(y)
+        self._seen = valid[0].flatten().nonzero().flatten()
+        self.pixels, self.data = math.prod(problem.operator.x_shape), len(self._seen)
+        self._y = self._data(y)
+        self._best = self._data(problem.likelihood.log_density(y, y))
+        self._points = _standardised(points) if dense and not problem.operator.is_affine else None
+        self._matrix = self._affine_matrix() if dense and self._points is None else None
+        self.constant = float(self._best.sum())
+
+    def _data(self, values: Tensor) -> Tensor:
+        """Return the data that count of (B, *y_shape), as (B, m)."""
+        return values.flatten(1).index_select(1, self._seen).double().cpu()
+
+    def _whole(self, data: Tensor) -> Tensor:
+        """Return data (B, m) in the measurement's shape, zero where none counts."""
+        whole = self.problem.y.new_zeros((len(data), math.prod(self.problem.operator.y_shape)))
+        whole[:, self._seen] = data.to(whole)
+        return whole.reshape(-1, *self.problem.operator.y_shape)
+
+    def _image(self, flat: Tensor) -> Tensor:
+        """Return (B, d) as images where the network and the operator are."""
+        return flat.reshape(-1, *self.problem.operator.x_shape).to(self.problem.y)
+
+    def _affine_matrix(self) -> Tensor:
+        """Return the operator's slope as a matrix (m, d)."""
+        eye = self._image(torch.eye(self.pixels))
+        return self._data(self.problem.operator.linearize(torch.zeros_like(eye))[1](eye)).T
+
+    def log_likelihood(self, flat: Tensor) -> Tensor:
+        """Return log p(y | x0) of clean images (B, d), on the scale of ``log_twist``."""
+        with torch.no_grad():
+            z = self.problem.operator(self._image(flat))
+        exact = self._data(self.problem.likelihood.log_density(self.problem.y, z))
+        total: Tensor = (exact - self._best).sum(1)
+        return total
+
+    def size(self) -> int:
+        """Return how many particles one call may hold, by the matrices they need."""
+        per_particle = self.pixels * (self.pixels if self.dense else self.data)
+        memory = max(1, 2**24 // per_particle)
+        return memory if self.problem.at_once is None else min(memory, self.problem.at_once)
+
+    def __call__(self, x: Tensor, sigma: float) -> Twisted:
+        """Return what data say of particles (P, d) at ``sigma``, in calls of :meth:`size`."""
+        work = self._of_pixels if self.dense else self._of_data
+        return Twisted.join([work(self._image(part), sigma) for part in x.split(self.size())])
+
+    # -- the covariance ------------------------------------------------------------------------
+
+    def _denoised(self, x: Tensor, sigma: float) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Return x0 and the product with C."""
+        if not self.moments:
+            tau2 = self.problem.prior.data_std**2
+            scalar = tau2 * sigma**2 / (tau2 + sigma**2)
+            return self.problem.denoise(x, sigma), lambda v: scalar * v
+        x0, vjp = self.problem.linearize(x, sigma)
+        return x0, lambda v: sigma**2 * vjp(v)
+
+    def _eigen(self, x0: Tensor, product: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Return eigenvalues (B, d) and eigenvectors (B, d, d) of C.
+
+        A network's Jacobian is only nearly a covariance; what is negative of it counts as nothing.
+        """
+        count, d = len(x0), self.pixels
+        if not self.moments:
+            scalar = product(torch.ones((1,), dtype=torch.float64))
+            axes = torch.eye(d, dtype=torch.float64).expand(count, d, d)
+            return scalar.expand(count, d), axes
+        rows = []
+        for k in range(d):
+            unit = torch.zeros((count, d), dtype=x0.dtype, device=x0.device)
+            unit[:, k] = 1
+            rows.append(product(unit.reshape(x0.shape)).flatten(1).double().cpu())
+        c = torch.stack(rows, 1)
+        values, axes = torch.linalg.eigh((c + c.mT) / 2)
+        return values.clamp_min(0), axes
+
+    # -- few pixels ----------------------------------------------------------------------------
+
+    def _of_pixels(self, x: Tensor, sigma: float) -> Twisted:
+        x0, product = self._denoised(x, sigma)
+        mean = x0.flatten(1).double().cpu()
+        values, axes = self._eigen(x0, product)
+        b = axes * values.sqrt()[:, None]  # C = B B^T
+        z, slope, bend = self._fitted(x0, mean, b)
+        twist, factor, pulled, _ = self._joined(z, slope, bend)
+        root = torch.linalg.solve_triangular(factor, b.mT, upper=False)
+        guided = mean + (root.mT @ pulled)[:, :, 0]
+        if not self.moments:
+            return Twisted(twist, mean, guided)
+        return Twisted(twist, mean, guided, axes, values, root)
+
+    def _fitted(self, x0: Tensor, mean: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return E[A], its slope along the columns of B, and the variance that the line leaves."""
+        with torch.no_grad():
+            z = self._data(self.problem.operator(x0))
+        if self._matrix is not None:
+            return z, self._matrix @ b, torch.zeros_like(z)
+        assert self._points is not None
+        first, second = torch.zeros_like(z), torch.zeros_like(z)
+        slope = torch.zeros((len(mean), self.data, self.pixels), dtype=torch.float64)
+        for point in self._points:
+            with torch.no_grad():
+                step = self._data(self.problem.operator(self._image(mean + b @ point))) - z
+            first, second = first + step, second + step**2
+            slope = slope + step[:, :, None] * point
+        count = len(self._points)
+        first, second, slope = first / count, second / count, slope / count
+        return z + first, slope, (second - first**2 - slope.square().sum(2)).clamp_min(0)
+
+    def _joined(
+        self, z: Tensor, slope: Tensor, bend: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Integrate the data's Gaussians over z + slope e + bend^(1/2) e', e and e' ~ N(0, I).
+
+        Returns
+        -------
+        log_twist : Tensor, shape (B,)
+            The logarithm of the integral.
+        factor : Tensor, shape (B, k, k)
+            L with L L^T the precision of e given y.
+        pulled : Tensor, shape (B, k, 1)
+            L^-T of it is the mean of e given y.
+        force : Tensor, shape (B, m)
+            The gradient of the log-likelihood by z, there.
+        """
+        straight = slope.square().sum(2)
+        found = self._sites(z, straight + bend)
+        soft = 1 + found.precision * bend
+        precision, force = found.precision / soft, found.force / soft
+        gain = 1 + precision * straight
+        each = found.log_mass - 0.5 * straight * force**2 / gain + 0.5 * gain.log()
+        white = slope * precision.sqrt()[:, :, None]
+        eye = torch.eye(slope.shape[2], dtype=torch.float64)
+        factor = torch.linalg.cholesky(eye + white.mT @ white)
+        pulled = torch.linalg.solve_triangular(
+            factor, slope.mT @ force[:, :, None], upper=False
+        )
+        log_det = factor.diagonal(dim1=1, dim2=2).log().sum(1)
+        twist = each.sum(1) + 0.5 * pulled.square().sum((1, 2)) - log_det
+        shift = slope @ torch.linalg.solve_triangular(factor.mT, pulled, upper=True)
+        return twist, factor, pulled, force - precision * shift[:, :, 0]
+
+    def _sites(self, z: Tensor, variance: Tensor) -> Sites:
+        """Return the data's Gaussians for expectations of this mean and variance."""
+        likelihood, y = self.problem.likelihood, self.problem.y
+        if isinstance(likelihood, GaussianLikelihood):
+            noise = self._data(likelihood.variance(self._whole(z)))
+            return gaussian_sites(self._y - z, noise, variance)
+
+        def log_density(at: Tensor) -> Tensor:
+            return self._data(likelihood.log_density(y, self._whole(at))) - self._best
+
+        def score(at: Tensor) -> Tensor:
+            return self._data(likelihood.score(y, self._whole(at)))
+
+        return matched_sites(log_density, score, z, variance)
+
+    # -- few data ------------------------------------------------------------------------------
+
+    def _of_data(self, x: Tensor, sigma: float) -> Twisted:
+        x0, product = self._denoised(x, sigma)
+        mean = x0.flatten(1).double().cpu()
+        z0, jvp, vjp = self.problem.operator.linearize(x0)
+        images, rows = [], []
+        for k in self._seen:
+            unit = torch.zeros_like(z0).flatten(1)
+            unit[:, k] = 1
+            image = product(vjp(unit.reshape(z0.shape)))
+            images.append(image.flatten(1).double().cpu())
+            rows.append(self._data(jvp(image)))
+        matrix = torch.stack(rows, 1)  # A C A^T
+        values, axes = torch.linalg.eigh((matrix + matrix.mT) / 2)
+        slope = axes * values.clamp_min(0).sqrt()[:, None]
+        z = self._data(z0)
+        twist, _, _, force = self._joined(z, slope, torch.zeros_like(z))
+        return Twisted(twist, mean, mean + torch.einsum("bm,bmd->bd", force, torch.stack(images, 1)))
+
+
+def _standardised(points: Tensor) -> Tensor:
+    """Return points (Q, d) of mean zero and unit covariance, in antithetic pairs."""
+    half = points.double().cpu()
+    half = half[: len(half) // 2]
+    factor = torch.linalg.cholesky(half.T @ half / len(half))
+    half = torch.linalg.solve_triangular(factor, half.T, upper=False).T
+    return torch.cat([half, -half])
