@@ -87,7 +87,7 @@ class SMCSampler(Sampler):
         """Do one step's linear algebra and operator: of small images it takes longest."""
         still = replace(problem.select([0]), prior=_Still(), calls={"forward": 0, "vjp": 0})
         d = math.prod(problem.operator.x_shape)
-        normal = Streams(0, range(max(n, POINTS, 4 * d))).normal((d,)).double()
+        normal = Streams(0, range(max(n, POINTS, 2 * d))).normal((d,)).double()
         twist = Twist(still, self.moments, is_dense(d, _data(problem)), normal)
         move(normal[:n], twist(normal[:n], 0.3), 0.3, 0.2, normal[:n])
 
@@ -99,7 +99,7 @@ class SMCSampler(Sampler):
         def normal(count: int) -> Tensor:
             return shared.normal((count, d))[0].double().cpu()
 
-        count = max(POINTS, 4 * d) if not problem.operator.is_affine else 0
+        count = max(POINTS, 2 * d) if not problem.operator.is_affine else 0
         twist = Twist(problem, self.moments, is_dense(d, _data(problem)), normal(count))
         sigmas = karras_ladder(self.steps, self.sigma_max, finest_level(problem, self.sigma_min))
         cloud = Cloud(self.particles, self.threshold, shared)

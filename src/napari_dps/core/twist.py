@@ -20,11 +20,14 @@ import torch
 from torch import Tensor
 
 from napari_dps.core.likelihood import GaussianLikelihood
+from napari_dps.core.linalg import column
 from napari_dps.core.problem import Problem
 from napari_dps.core.sites import Sites, gaussian_sites, matched_sites
 
 POINTS = 64
-"""Points at which an operator that is not affine is looked at, for each particle."""
+"""Points at which an operator that is not affine is looked at for each line, at least."""
+LINES = 4
+"""Lines laid through it, each about what data made of the one before."""
 
 
 @dataclass
@@ -85,6 +88,34 @@ class Twisted:
             mean=self.mean + reach * (self.mean - last.mean),
             guided=self.guided + reach * (self.guided - last.guided),
         )
+
+
+@dataclass
+class Joint:
+    """What all data say together of e, with x0 = x0_hat + B e.
+
+    Attributes
+    ----------
+    log_twist : Tensor, shape (B,)
+        log psi.
+    factor : Tensor, shape (B, k, k)
+        L with L L^T the precision of e given y.
+    pulled : Tensor, shape (B, k, 1)
+        L^-T of it is the mean of e given y.
+    force : Tensor, shape (B, m)
+        The gradient of the log-likelihood by the expectation, at that mean.
+    """
+
+    log_twist: Tensor
+    factor: Tensor
+    pulled: Tensor
+    force: Tensor
+
+    def better(self, other: Joint) -> Joint:
+        """Return, particle by particle, the one that gives y more probability."""
+        more = other.log_twist > self.log_twist
+        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        return Joint(*(torch.where(column(more, mine), its, mine) for mine, its in pairs))
 
 
 class Twist:
@@ -192,48 +223,64 @@ class Twist:
         mean = x0.flatten(1).double().cpu()
         values, axes = self._eigen(x0, product)
         b = axes * values.sqrt()[:, None]  # C = B B^T
-        z, slope, bend = self._fitted(x0, mean, b)
-        twist, factor, pulled, _ = self._joined(z, slope, bend)
-        root = torch.linalg.solve_triangular(factor, b.mT, upper=False)
-        guided = mean + (root.mT @ pulled)[:, :, 0]
+        best = self._settled(mean, b) if self._matrix is None else self._joined(*self._straight(x0, b))
+        root = torch.linalg.solve_triangular(best.factor, b.mT, upper=False)
+        guided = mean + (root.mT @ best.pulled)[:, :, 0]
         if not self.moments:
-            return Twisted(twist, mean, guided)
-        return Twisted(twist, mean, guided, axes, values, root)
+            return Twisted(best.log_twist, mean, guided)
+        return Twisted(best.log_twist, mean, guided, axes, values, root)
 
-    def _fitted(self, x0: Tensor, mean: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return E[A], its slope along the columns of B, and the variance that the line leaves."""
-        with torch.no_grad():
-            z = self._data(self.problem.operator(x0))
-        if self._matrix is not None:
-            return z, self._matrix @ b, torch.zeros_like(z)
+    def _settled(self, mean: Tensor, b: Tensor) -> Joint:
+        """Return what data say by an operator that is not affine: the best of several lines.
+
+        The first line is laid under p(x0 | x_sigma), the next ones under what y made of it. Far
+        from the data the first would call y impossible where it is only unlikely.
+        """
+        best: Joint | None = None
+        at = torch.zeros_like(mean)
+        inverse = torch.eye(self.pixels, dtype=mean.dtype).expand(len(mean), -1, -1)
+        for _ in range(LINES):
+            found = self._joined(*self._fitted(mean, b, at, inverse))
+            best = found if best is None else best.better(found)
+            inverse = torch.linalg.inv(found.factor).mT  # L^-T, a root of e's covariance
+            at = (inverse @ found.pulled)[:, :, 0]
+        assert best is not None
+        return best
+
+    def _fitted(
+        self, mean: Tensor, b: Tensor, at: Tensor, root: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Fit A(mean + b e) by a line for e ~ N(at, root root^T).
+
+        Returns its value at e = 0, its slope, and the variance that it leaves.
+        """
         assert self._points is not None
-        first, second = torch.zeros_like(z), torch.zeros_like(z)
+        with torch.no_grad():
+            start = self._data(self.problem.operator(self._image(mean + (b @ at[:, :, None])[..., 0])))
+        first, second = torch.zeros_like(start), torch.zeros_like(start)
         slope = torch.zeros((len(mean), self.data, self.pixels), dtype=torch.float64)
         for point in self._points:
+            e = at + root @ point
             with torch.no_grad():
-                step = self._data(self.problem.operator(self._image(mean + b @ point))) - z
+                z = self.problem.operator(self._image(mean + (b @ e[:, :, None])[..., 0]))
+            step = self._data(z) - start
             first, second = first + step, second + step**2
             slope = slope + step[:, :, None] * point
         count = len(self._points)
         first, second, slope = first / count, second / count, slope / count
-        return z + first, slope, (second - first**2 - slope.square().sum(2)).clamp_min(0)
+        bend = (second - first**2 - slope.square().sum(2)).clamp_min(0)
+        slope = torch.linalg.solve(root, slope, left=False)
+        return start + first - (slope @ at[:, :, None])[..., 0], slope, bend
 
-    def _joined(
-        self, z: Tensor, slope: Tensor, bend: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Integrate the data's Gaussians over z + slope e + bend^(1/2) e', e and e' ~ N(0, I).
+    def _straight(self, x0: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the same of an affine operator, which is its own line."""
+        assert self._matrix is not None
+        with torch.no_grad():
+            z = self._data(self.problem.operator(x0))
+        return z, self._matrix @ b, torch.zeros_like(z)
 
-        Returns
-        -------
-        log_twist : Tensor, shape (B,)
-            The logarithm of the integral.
-        factor : Tensor, shape (B, k, k)
-            L with L L^T the precision of e given y.
-        pulled : Tensor, shape (B, k, 1)
-            L^-T of it is the mean of e given y.
-        force : Tensor, shape (B, m)
-            The gradient of the log-likelihood by z, there.
-        """
+    def _joined(self, z: Tensor, slope: Tensor, bend: Tensor) -> Joint:
+        """Integrate the data's Gaussians over z + slope e + bend^(1/2) e', e and e' ~ N(0, I)."""
         straight = slope.square().sum(2)
         found = self._sites(z, straight + bend)
         soft = 1 + found.precision * bend
@@ -249,7 +296,7 @@ class Twist:
         log_det = factor.diagonal(dim1=1, dim2=2).log().sum(1)
         twist = each.sum(1) + 0.5 * pulled.square().sum((1, 2)) - log_det
         shift = slope @ torch.linalg.solve_triangular(factor.mT, pulled, upper=True)
-        return twist, factor, pulled, force - precision * shift[:, :, 0]
+        return Joint(twist, factor, pulled, force - precision * shift[:, :, 0])
 
     def _sites(self, z: Tensor, variance: Tensor) -> Sites:
         """Return the data's Gaussians for expectations of this mean and variance."""
@@ -283,8 +330,9 @@ class Twist:
         values, axes = torch.linalg.eigh((matrix + matrix.mT) / 2)
         slope = axes * values.clamp_min(0).sqrt()[:, None]
         z = self._data(z0)
-        twist, _, _, force = self._joined(z, slope, torch.zeros_like(z))
-        return Twisted(twist, mean, mean + torch.einsum("bm,bmd->bd", force, torch.stack(images, 1)))
+        found = self._joined(z, slope, torch.zeros_like(z))
+        moved = torch.einsum("bm,bmd->bd", found.force, torch.stack(images, 1))
+        return Twisted(found.log_twist, mean, mean + moved)
 
 
 def _standardised(points: Tensor) -> Tensor:
