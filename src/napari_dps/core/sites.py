@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-POINTS, REACH, ROUNDS, HALVINGS = 33, 6.0, 3, 40
+POINTS, REACH, ROUNDS, HALVINGS = 33, 6.0, 3, 25
 """Points of the rule, over so many deviations either side; placed anew in so many rounds."""
 
 
@@ -64,8 +64,8 @@ def matched_sites(
     Parameters
     ----------
     log_density, score : callable
-        log p(y | z) and its derivative, of the shape of ``mean``.
-    mean, variance : Tensor
+        log p(y | z) and its derivative, for z of shape (..., m).
+    mean, variance : Tensor, shape (B, m)
         m and S.
     """
     tiny = 1e-12 * (1 + mean**2)
@@ -81,11 +81,11 @@ def matched_sites(
     step = 1e-3
     bend = score(mean + width * (centre - step)) - score(mean + width * (centre + step))
     spread = (1 + (width * bend / (2 * step)).clamp_min(0)).rsqrt()
-    nodes = torch.linspace(-REACH, REACH, POINTS, dtype=torch.float64)
+    nodes = torch.linspace(-REACH, REACH, POINTS, dtype=torch.float64)[:, None, None]
     spacing = 2 * REACH / (POINTS - 1)
     for _ in range(ROUNDS):
-        at = centre + spread * nodes.reshape(-1, *([1] * mean.ndim))
-        log = torch.stack([log_density(mean + width * t) - t**2 / 2 for t in at])
+        at = centre + spread * nodes
+        log = log_density(mean + width * at) - at**2 / 2
         top = log.amax(0)
         weight = (log - top).exp()
         total = weight.sum(0)

@@ -21,11 +21,14 @@ from torch import Tensor
 
 from napari_dps.core.likelihood import GaussianLikelihood
 from napari_dps.core.linalg import column
+from napari_dps.core.moments import DOUBT
 from napari_dps.core.problem import Problem
 from napari_dps.core.sites import Sites, gaussian_sites, matched_sites
 
 POINTS = 64
 """Points at which an operator that is not affine is looked at for each line, at least."""
+MOST = 4.0
+"""No image is more uncertain than this many times the prior's variance."""
 LINES = 4
 """Lines laid through it, each about what data made of the one before."""
 
@@ -177,7 +180,7 @@ class Twist:
 
     def size(self) -> int:
         """Return how many particles one call may hold, by the matrices they need."""
-        per_particle = self.pixels * (self.pixels if self.dense else self.data)
+        per_particle = self.pixels * (max(self.pixels, self.data) if self.dense else self.data)
         memory = max(1, 2**24 // per_particle)
         return memory if self.problem.at_once is None else min(memory, self.problem.at_once)
 
@@ -200,7 +203,9 @@ class Twist:
     def _eigen(self, x0: Tensor, product: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """Return eigenvalues (B, d) and eigenvectors (B, d, d) of C.
 
-        A network's Jacobian is only nearly a covariance; what is negative of it counts as nothing.
+        A network's Jacobian is only nearly a covariance. Eigenvalues count as far as they stand out
+        of the part that is not symmetric, as in :mod:`.moments`, not where they are negative, and
+        together not more than MOST times the prior's variance. An exact one stays as it is.
         """
         count, d = len(x0), self.pixels
         if not self.moments:
@@ -214,7 +219,12 @@ class Twist:
             rows.append(product(unit.reshape(x0.shape)).flatten(1).double().cpu())
         c = torch.stack(rows, 1)
         values, axes = torch.linalg.eigh((c + c.mT) / 2)
-        return values.clamp_min(0), axes
+        doubt = DOUBT * ((c - c.mT) / 2 @ axes).square().sum(1).sqrt()
+        values = values.clamp_min(0)
+        trust = values**2 + doubt**2
+        values = torch.where(trust > 0, values**3 / trust.clamp_min(1e-300), 0)
+        most = MOST * self.problem.prior.data_std**2 * d
+        return values * (most / values.sum(1, keepdim=True).clamp_min(1e-300)).clamp_max(1), axes
 
     # -- few pixels ----------------------------------------------------------------------------
 
@@ -238,39 +248,36 @@ class Twist:
         """
         best: Joint | None = None
         at = torch.zeros_like(mean)
-        inverse = torch.eye(self.pixels, dtype=mean.dtype).expand(len(mean), -1, -1)
+        factor = torch.eye(self.pixels, dtype=mean.dtype).expand(len(mean), -1, -1)
         for _ in range(LINES):
-            found = self._joined(*self._fitted(mean, b, at, inverse))
+            found = self._joined(*self._fitted(mean, b, at, factor))
             best = found if best is None else best.better(found)
-            inverse = torch.linalg.inv(found.factor).mT  # L^-T, a root of e's covariance
-            at = (inverse @ found.pulled)[:, :, 0]
+            factor = found.factor
+            at = torch.linalg.solve_triangular(factor.mT, found.pulled, upper=True)[:, :, 0]
         assert best is not None
         return best
 
     def _fitted(
-        self, mean: Tensor, b: Tensor, at: Tensor, root: Tensor
+        self, mean: Tensor, b: Tensor, at: Tensor, factor: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Fit A(mean + b e) by a line for e ~ N(at, root root^T).
+        """Fit A(mean + b e) by a line for e ~ N(at, (L L^T)^-1), with L the ``factor``.
 
         Returns its value at e = 0, its slope, and the variance that it leaves.
         """
         assert self._points is not None
+        points = self._points
+        away = torch.linalg.solve_triangular(factor.mT, points.T.expand(len(mean), -1, -1), upper=True)
+        x = mean[:, None] + (b @ (at[:, :, None] + away)).mT
+        once = max(1, 2**19 // x[0].numel())
         with torch.no_grad():
-            start = self._data(self.problem.operator(self._image(mean + (b @ at[:, :, None])[..., 0])))
-        first, second = torch.zeros_like(start), torch.zeros_like(start)
-        slope = torch.zeros((len(mean), self.data, self.pixels), dtype=torch.float64)
-        for point in self._points:
-            e = at + root @ point
-            with torch.no_grad():
-                z = self.problem.operator(self._image(mean + (b @ e[:, :, None])[..., 0]))
-            step = self._data(z) - start
-            first, second = first + step, second + step**2
-            slope = slope + step[:, :, None] * point
-        count = len(self._points)
-        first, second, slope = first / count, second / count, slope / count
-        bend = (second - first**2 - slope.square().sum(2)).clamp_min(0)
-        slope = torch.linalg.solve(root, slope, left=False)
-        return start + first - (slope @ at[:, :, None])[..., 0], slope, bend
+            parts = [self._data(self.problem.operator(self._image(p))) for p in x.split(once)]
+        z = torch.cat(parts).reshape(len(mean), len(points), -1)
+        value = z.mean(1)
+        apart = z - value[:, None]
+        slope = apart.mT @ points / len(points)
+        bend = (apart.square().mean(1) - slope.square().sum(2)).clamp_min(0)
+        slope = slope @ factor.mT
+        return value - (slope @ at[:, :, None])[:, :, 0], slope, bend
 
     def _straight(self, x0: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the same of an affine operator, which is its own line."""
@@ -305,13 +312,16 @@ class Twist:
             noise = self._data(likelihood.variance(self._whole(z)))
             return gaussian_sites(self._y - z, noise, variance)
 
-        def log_density(at: Tensor) -> Tensor:
-            return self._data(likelihood.log_density(y, self._whole(at))) - self._best
+        def each(function: Callable[[Tensor, Tensor], Tensor], at: Tensor) -> Tensor:
+            whole = self._whole(at.reshape(-1, self.data))
+            return self._data(function(y, whole)).reshape(at.shape)
 
-        def score(at: Tensor) -> Tensor:
-            return self._data(likelihood.score(y, self._whole(at)))
-
-        return matched_sites(log_density, score, z, variance)
+        return matched_sites(
+            lambda at: each(likelihood.log_density, at) - self._best,
+            lambda at: each(likelihood.score, at),
+            z,
+            variance,
+        )
 
     # -- few data ------------------------------------------------------------------------------
 
