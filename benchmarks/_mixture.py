@@ -89,8 +89,10 @@ class MixturePrior(Prior):
         left = y - self.means @ a.T
         log = self.weights.log() - 0.5 * (left * torch.linalg.solve(m, left.T).T).sum(1)
         identity = torch.eye(a.shape[1], dtype=a.dtype)
-        return torch.softmax(log, 0), self.means + left @ gain.T, self.std**2 * (
-            identity - gain @ a
+        return (
+            torch.softmax(log, 0),
+            self.means + left @ gain.T,
+            self.std**2 * (identity - gain @ a),
         )
 
 

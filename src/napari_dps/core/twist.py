@@ -69,7 +69,6 @@ class Twisted:
         values = (getattr(self, f.name) for f in fields(self))
         return Twisted(*(None if v is None else v[index] for v in values))
 
-
     def ahead(self, last: Twisted, before: float, sigma: float, lower: float) -> Twisted:
         """Return means extrapolated to the middle of the step, in log sigma.
 
@@ -233,7 +232,9 @@ class Twist:
         mean = x0.flatten(1).double().cpu()
         values, axes = self._eigen(x0, product)
         b = axes * values.sqrt()[:, None]  # C = B B^T
-        best = self._settled(mean, b) if self._matrix is None else self._joined(*self._straight(x0, b))
+        best = (
+            self._settled(mean, b) if self._matrix is None else self._joined(*self._straight(x0, b))
+        )
         root = torch.linalg.solve_triangular(best.factor, b.mT, upper=False)
         guided = mean + (root.mT @ best.pulled)[:, :, 0]
         if not self.moments:
@@ -266,7 +267,9 @@ class Twist:
         """
         assert self._points is not None
         points = self._points
-        away = torch.linalg.solve_triangular(factor.mT, points.T.expand(len(mean), -1, -1), upper=True)
+        away = torch.linalg.solve_triangular(
+            factor.mT, points.T.expand(len(mean), -1, -1), upper=True
+        )
         x = mean[:, None] + (b @ (at[:, :, None] + away)).mT
         once = max(1, 2**19 // x[0].numel())
         with torch.no_grad():
@@ -297,9 +300,7 @@ class Twist:
         white = slope * precision.sqrt()[:, :, None]
         eye = torch.eye(slope.shape[2], dtype=torch.float64)
         factor = torch.linalg.cholesky(eye + white.mT @ white)
-        pulled = torch.linalg.solve_triangular(
-            factor, slope.mT @ force[:, :, None], upper=False
-        )
+        pulled = torch.linalg.solve_triangular(factor, slope.mT @ force[:, :, None], upper=False)
         log_det = factor.diagonal(dim1=1, dim2=2).log().sum(1)
         twist = each.sum(1) + 0.5 * pulled.square().sum((1, 2)) - log_det
         shift = slope @ torch.linalg.solve_triangular(factor.mT, pulled, upper=True)

@@ -4,9 +4,10 @@ Wu et al., "Practical and Asymptotically Exact Conditional Sampling in Diffusion
 2023 (arXiv 2306.17775). Particles go down the noise levels together, each moved by a guided step;
 weights make good what the guidance has wrong, whatever it is: with more particles samples come
 from the posterior itself. Two things are better here than in the paper. The twist has the
-denoiser's own covariance sigma^2 J (moment matching, see :mod:`.mmps`), and it ends as the exact
-likelihood. And where the image is small, that covariance is also part of every move, which makes
-moves exact for Gaussian priors at any number of steps. See :mod:`napari_dps.core.twist` and
+denoiser's own covariance sigma^2 J (moment matching, see :mod:`.mmps`), and takes the likelihood
+as it is, of counts too. And where the image is small, that covariance is also part of every move, which makes
+moves exact for Gaussian priors at any number of steps; elsewhere moves are of second order as in
+the other samplers. See :mod:`napari_dps.core.twist` and
 :mod:`napari_dps.core.smc`.
 """
 
@@ -34,8 +35,9 @@ class SMC(SamplerChoice):
 
     particles: int = Field(1024, ge=16, le=1_000_000)
     """Images that move together, from which the samples are taken; errors fall with their root."""
-    steps: int = Field(50, ge=2, le=10_000)
-    """Noise levels visited; with more than 64 pixels and few data take 200 or more."""
+    steps: int = Field(100, ge=2, le=10_000)
+    """Noise levels visited; with half as many, weights fall on few particles where noise is small
+    and modes are many."""
     threshold: float = Field(0.5, gt=0, le=1)
     """Share of effective particles below which they are resampled."""
     twist: Literal["moments", "scalar"] = "moments"
