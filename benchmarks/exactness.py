@@ -287,7 +287,9 @@ def main(
         "samples": samples,
         "truths": truths,
         "size": size,
-        "spectra": {k: dict(zip(("length", "exponent"), v, strict=True)) for k, v in SPECTRA.items()},
+        "spectra": {
+            k: dict(zip(("length", "exponent"), v, strict=True)) for k, v in SPECTRA.items()
+        },
         "summary": summary(rows),
         "gate": gate(rows),
         "rows": rows,

@@ -84,7 +84,9 @@ def statistics(
         Of the measurement.
     """
     side = image.shape[0]
-    found = {f"pixel, {k}": float(image[int(y * side), int(x * side)]) for k, (y, x) in PLACES.items()}
+    found = {
+        f"pixel, {k}": float(image[int(y * side), int(x * side)]) for k, (y, x) in PLACES.items()
+    }
     for name, parts in REGIONS.items():
         cut = tuple(
             slice(None if p.start is None else round(p.start * side),
@@ -154,9 +156,7 @@ def restore(
     )
 
 
-def ranks(
-    image: Array, counts: Array, found: napari_dps.Result, noise: str
-) -> dict[str, int]:
+def ranks(image: Array, counts: Array, found: napari_dps.Result, noise: str) -> dict[str, int]:
     """Return how many samples lie below the object, by statistic."""
     operator, likelihood = physics(image.shape[0], noise)
 

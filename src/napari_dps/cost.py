@@ -28,18 +28,19 @@ def estimate_cost(run: Run) -> Plan:
     assert run._layout is not None
     shape = run._problem.operator.x_shape
     channels = shape[0] if run._colour else 1
+    together = run.recipe.sampler.interacting
     pixels = math.prod(shape) // channels
     side = shape[2:] if run._planes else shape[1:]
     if run.recipe.prior.kind != "gaussian":
         side = tuple(min(n, 64) for n in side)
     # The batch of the run, since samples share its threads; small, since the plan is quick.
     images = shape[0] // channels * (shape[1] if run._planes else 1)
-    batch = min(run._layout.batch * images, CPU_BATCH)
+    batch = run.at_once if together else min(run._layout.batch * images, CPU_BATCH)
     x = torch.zeros((batch, channels, *side), dtype=run._problem.y.dtype, device=run.device)
     classical = run.recipe.sampler.classical
     forward, backward = (0.0, 0.0) if classical else _clocked(run._prior, x)
     per_step = run._sampler.calls_per_step()
-    items = len(run._live) * run.recipe.samples
+    items = len(run._live) * run._sampler.images(run.recipe.samples)
     steps = run._sampler.likely_steps() * items
     if run._layout.tile is not None or run._layout.planes is not None:
         backward += forward
@@ -47,7 +48,7 @@ def estimate_cost(run: Run) -> Plan:
     search = len(run._live) * run._sampler.search_calls(run._problem.operator.operator.multimodal)
     seconds = steps * ratio * (per_step[0] * forward + per_step[1] * backward)
     seconds += search * ratio * forward
-    at_once = min(run._layout.batch, CPU_BATCH, items)
+    at_once = run.at_once if together else min(run._layout.batch, CPU_BATCH, items)
     seconds += (steps + search) / at_once * _rehearsed(run, at_once)
     held = pixels * run._layout.batch
     if run._layout.planes is not None:

@@ -11,6 +11,8 @@ GIB = 2**30
 CPU_BUDGET = 2.5 * GIB
 """More than this gains nothing on a CPU, where caches are small."""
 CPU_BATCH = 4
+SMALL_PIXELS = 4 * 64 * 64
+"""Pixels that one call may hold anyhow: many small images cost little more than one."""
 SMALLEST_TILE = 96
 OVERLAP = 32
 

@@ -101,6 +101,10 @@ class Sampler:
         """Return how many steps are likely done, where a run may end early; for the estimate."""
         return self.total_steps()
 
+    def images(self, n: int) -> int:
+        """Return on how many images :meth:`sample` works for ``n`` samples of a frame."""
+        return n
+
     def calls_per_step(self) -> tuple[float, float]:
         """Return about how many (forward, vjp) calls a step makes, for the time estimate."""
         return 1.0, 1.0
