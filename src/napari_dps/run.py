@@ -269,7 +269,7 @@ class Run:
                             left,
                             self.samples_done,
                             self.recipe.samples,
-                            float(step.misfit.mean()),
+                            step.misfit,
                             step.calls,
                             self._previewer(step.x0, batch),
                         )
@@ -367,10 +367,10 @@ class Run:
             self._fields.setdefault("flux", {})[item] = light
 
     def _previewer(self, x0: Any, batch: list[tuple[int, int]]) -> Any:
-        problem = self._problem.select([f for _, f in batch[:1]])
         first = x0[:1].detach()
 
         def picture() -> NDArray[np.float32]:
+            problem = self._problem.select([f for _, f in batch[:1]])
             values = self._to_input(first, problem.operator)[0]
             axes = self._datum.object_axes
             if "C" in axes:  # colours, or real and imaginary part

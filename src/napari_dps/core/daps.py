@@ -122,7 +122,11 @@ def exact_draw(
     prior_draw = covariance.root(streams.normal(problem.operator.x_shape))
     data_draw = variance.sqrt() * streams.normal(problem.operator.y_shape)
 
-    def matvec(p: Tensor) -> tuple[Tensor, Tensor]:
+    normal = problem.operator.normal(covariance.transfer)
+
+    def matvec(p: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        if normal is not None:
+            return mask(normal(mask(p))) + variance * p
         image = covariance(vjp(mask(p)))
         return mask(jvp(image)) + variance * p, image
 
@@ -130,5 +134,5 @@ def exact_draw(
     found = conjugate_gradients(
         matvec, rhs, iterations=iterations, tolerance=1e-3, precondition=lambda r: r / variance
     )
-    x0 = mean + prior_draw
-    return (x0 if found.image is None else x0 + found.image), z
+    image = covariance(vjp(mask(found.u))) if found.image is None else found.image
+    return mean + prior_draw + image, z

@@ -117,10 +117,10 @@ def gaussian_field_estimate(
     floor = 1e-3 * (weight * own).flatten(1).sum(1) / weight.flatten(1).sum(1)
     contrast = column(torch.maximum(shown, floor), y) / operator.response**2
     spectrum = power_law_spectrum(operator.x_shape[1:], 1.0, LENGTH, EXPONENT).to(y)
-    axes = tuple(range(2, ones.ndim))
+    axes, root = tuple(range(2, ones.ndim)), spectrum**0.5
 
-    def field(v: Tensor, power: float = 1.0) -> Tensor:
-        modes = torch.fft.fftn(v, dim=axes) * spectrum**power
+    def field(v: Tensor, transfer: Tensor = spectrum) -> Tensor:
+        modes = torch.fft.fftn(v, dim=axes) * transfer
         filtered: Tensor = torch.fft.ifftn(modes, dim=axes).real
         return filtered
 
@@ -152,7 +152,7 @@ def gaussian_field_estimate(
             break
     s2 = best * contrast
     # One draw of the Gaussian model's posterior error: prior draw minus what data would tell.
-    draw = column(s2.sqrt(), ones) * field(streams.normal(operator.x_shape).to(y), 0.5)
+    draw = column(s2.sqrt(), ones) * field(streams.normal(operator.x_shape).to(y), root)
     noise = variance.sqrt() * streams.normal(operator.y_shape).to(y)
     spread = draw - solve(s2, weight * (linear(draw) + noise))
     local_rms = smooth(operator.crop(spread) ** 2, 9).sqrt().flatten(1)

@@ -48,6 +48,23 @@ class Prior(nn.Module):
         """Return the variance per Fourier mode on a grid of ``shape``, where it is stated."""
         return None
 
+    def half_spectrum(self, like: Tensor) -> Tensor | None:
+        """Return the power spectrum for a real FFT of images ``like``, and keep it.
+
+        Half of the last axis says all of real images, whose modes k and -k are alike.
+        """
+        shape = tuple(like.shape[2:])
+        key = (shape, like.dtype, like.device)
+        kept: tuple[object, Tensor | None] = self.__dict__.get("_half_spectrum", (None, None))
+        if kept[0] != key:
+            whole, half = self.power_spectrum(shape), None
+            if whole is not None:
+                axes = tuple(range(-len(shape), 0))
+                mirrored = whole.flip(axes).roll((1,) * len(shape), axes)
+                half = ((whole + mirrored) / 2)[..., : shape[-1] // 2 + 1].to(like)
+            kept = self.__dict__["_half_spectrum"] = (key, half)
+        return kept[1]
+
     def bytes_per_pixel(self) -> float:
         """Return about how many bytes one pixel of one sample needs in :meth:`linearize`."""
         return 64.0

@@ -178,7 +178,10 @@ class NetworkPrior(Prior):
                 "enlarge the image or take the 'gaussian' prior."
             )
         batch, channels, height, width = x.shape
-        level = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(batch)
+        if isinstance(sigma, Tensor):
+            level = sigma.to(x).expand(batch)
+        else:  # filled where it is used, not copied there
+            level = torch.full((batch,), sigma, dtype=x.dtype, device=x.device)
         level = level.clamp(self.sigma_min, self.sigma_max).repeat_interleave(channels)
         multiple = self.network.multiple
         top, bottom = _margins(height, multiple)
