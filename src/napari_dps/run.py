@@ -168,6 +168,7 @@ class Run:
         self._planes = len(shape) == 3 and not source.volumetric
         grid = self._grid.with_shape(shape[-2:] if self._planes else shape)
         prior = source.bind(replace(grid, pixel_size=pixel and pixel[-len(grid.shape) :]))
+        self.recipe = self.recipe.with_parts(prior=source.settled(prior))
         self._prior_facts = source.identity()
         self.warnings += pixel_size_warnings(
             prior.pixel_size, pixel and pixel[-2:], self._prior_facts
@@ -370,8 +371,7 @@ class Run:
         first = x0[:1].detach()
 
         def picture() -> NDArray[np.float32]:
-            problem = self._problem.select([f for _, f in batch[:1]])
-            values = self._to_input(first, problem.operator)[0]
+            values = self._to_input(first, self._problem.select([batch[0][1]]).operator)[0]
             axes = self._datum.object_axes
             if "C" in axes:  # colours, or real and imaginary part
                 values = values.mean(0) if self._colour else np.hypot(*values)

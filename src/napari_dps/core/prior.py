@@ -31,6 +31,8 @@ class Prior(nn.Module):
     trained_side : int or None
         Side in pixels of the training images, where the network depends on it: it works on larger
         images tile by tile, so that they need no more memory.
+    precision : {"float32", "bfloat16"}
+        What the network's inside computes in where its weights are float32.
     """
 
     sigma_min: float = 0.0
@@ -39,6 +41,10 @@ class Prior(nn.Module):
     pixel_size: float | None = None
     learned_variance: bool = False
     trained_side: int | None = None
+    precision: str = "float32"
+
+    def set_precision(self, precision: str) -> None:
+        """Choose what the network computes in; only priors with a network have a choice."""
 
     def forward(self, x: Tensor, sigma: Tensor | float) -> Tensor:
         """Return E[x0 | x_sigma]; ``x`` is (B, C, spatial), sigma a float or (B,)."""
@@ -129,6 +135,12 @@ class WrappedPrior(Prior):
         self.sigma_min, self.sigma_max = prior.sigma_min, prior.sigma_max
         self.data_std, self.pixel_size = prior.data_std, prior.pixel_size
         self.learned_variance, self.trained_side = prior.learned_variance, prior.trained_side
+        self.precision = prior.precision
+
+    def set_precision(self, precision: str) -> None:
+        """Choose what the wrapped prior computes in."""
+        self.prior.set_precision(precision)
+        self.precision = self.prior.precision
 
     def power_spectrum(self, shape: tuple[int, ...]) -> Tensor | None:
         """Return the wrapped prior's spectrum."""
