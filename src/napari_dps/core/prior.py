@@ -31,6 +31,8 @@ class Prior(nn.Module):
     trained_side : int or None
         Side in pixels of the training images, where the network depends on it: it works on larger
         images tile by tile, so that they need no more memory.
+    multiple : int
+        Pixels by which an image may be shifted so that its denoised image only shifts.
     precision : {"float32", "bfloat16"}
         What the network's inside computes in where its weights are float32.
     """
@@ -41,6 +43,7 @@ class Prior(nn.Module):
     pixel_size: float | None = None
     learned_variance: bool = False
     trained_side: int | None = None
+    multiple: int = 1
     precision: str = "float32"
 
     def set_precision(self, precision: str) -> None:
@@ -135,7 +138,7 @@ class WrappedPrior(Prior):
         self.sigma_min, self.sigma_max = prior.sigma_min, prior.sigma_max
         self.data_std, self.pixel_size = prior.data_std, prior.pixel_size
         self.learned_variance, self.trained_side = prior.learned_variance, prior.trained_side
-        self.precision = prior.precision
+        self.multiple, self.precision = prior.multiple, prior.precision
 
     def set_precision(self, precision: str) -> None:
         """Choose what the wrapped prior computes in."""

@@ -143,7 +143,7 @@ class NetworkPrior(Prior):
         self.sigma_min = float(sigma_min)
         self.sigma_max = float(sigma_max)
         self.data_std = network.sigma_data if data_std is None else float(data_std)
-        self.pixel_size = pixel_size
+        self.pixel_size, self.multiple = pixel_size, network.multiple
 
     def set_precision(self, precision: str) -> None:
         """Compute in "float32", in "bfloat16" or, "auto", in what is faster here."""
