@@ -42,6 +42,7 @@ class Counted:
         self.seconds = 0.0
 
     def __call__(self, kind: str, work: Any, *arguments: Any) -> Any:
+        """Do ``work`` and count it as a call of a kind."""
         begin = time.process_time()
         result = work(*arguments)
         self.seconds += time.process_time() - begin
@@ -182,6 +183,7 @@ def run_bare(kind: str, side: int, samples: int, steps: int, counted: Counted) -
             else:
                 _, vjp = counted("forward", prior.linearize, x, 1.0)
                 counted("vjp", vjp, x)
+                del vjp  # and what it holds of the pass, before the next one
 
     return call
 

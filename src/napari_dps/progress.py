@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ class Progress:
     calls: dict[str, int] = field(default_factory=dict)
     _image: Any = None
 
-    @property
+    @cached_property
     def misfit(self) -> float | None:
         """Chi-square per datum. Asking for it waits for the device, so only a report should."""
         return None if self._misfit is None else float(self._misfit.mean())

@@ -16,7 +16,6 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 
 from napari_dps.cli._terminal import duration, note
 
-
 PAUSE = 0.1
 """Seconds between two updates of the bar, which is drawn no oftener."""
 
