@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from itertools import pairwise
 from numbers import Integral
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from napari_dps.components import ForwardModel, NoiseModel, PriorSource, make
 from napari_dps.datum import Datum, datum_of_object, grid_of, with_datum_last
-from napari_dps.errors import InputError
+from napari_dps.errors import InputError, OutOfMemoryError
 from napari_dps.grid import Grid
 from napari_dps.image import Image
 from napari_dps.light import illuminated
@@ -39,8 +39,17 @@ def run(
 ) -> Generator[Progress, None, Result]:
     """Yield the progress of a run; the generator's return value is the Result."""
     job = Run(image, recipe, device=device, **given)
-    yield from job
+    yield from _watched(job)
     return job.result()
+
+
+def _watched(job: Run) -> Iterator[Progress]:
+    """Iterate a run; what was finished when memory runs out travels with the error."""
+    try:
+        yield from job
+    except OutOfMemoryError as error:
+        error.finished = job.result() if job.samples_done else None
+        raise
 
 
 def reconstruct(
@@ -109,7 +118,7 @@ def reconstruct(
         "seed": seed,
     }
     job = Run(image, Recipe.parse(recipe, **parts), device=device, axes=axes, pixel_size=pixel_size)
-    for progress in job:
+    for progress in _watched(job):
         if on_step is not None:
             on_step(progress)
     return job.result()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class DPSError(Exception):
     """Base of every error that napari-dps raises on purpose; its text is one clear sentence."""
@@ -23,4 +25,11 @@ class OutOfMemoryError(DPSError):
     """Even the smallest batch and tile do not fit into memory.
 
     Not a ``RuntimeError``: napari's generator workers swallow those silently.
+
+    Attributes
+    ----------
+    finished : Result or None
+        What was finished before memory ran out.
     """
+
+    finished: Any = None

@@ -5,12 +5,15 @@ stands for is built by ``bind(grid)``; only there may torch be imported.
 """
 
 import hashlib
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from napari_dps.arrays import ArrayRef, NumberOrArray, load_mask, split_complex
 from napari_dps.grid import Grid
+
+if TYPE_CHECKING:
+    from napari_dps.core.prior import Prior
 
 
 class Component(BaseModel):
@@ -223,6 +226,10 @@ class PriorSource(Component):
     def image_channels(self) -> int:
         """Return how many channels of an image the prior takes as one: 1, or 3 for colours."""
         return 1
+
+    def settled(self, prior: "Prior") -> "PriorSource":
+        """Return the choice as it turned out for a bound prior: nothing left open."""
+        return self
 
     def identity(self) -> dict[str, Any]:
         """Return what a report keeps: the kind and a hash, of the weights where there are any."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -41,8 +42,6 @@ class Progress:
         Since the start, and to the end (None while unknown).
     samples_done, samples : int
         Finished samples (all frames), and asked for.
-    misfit : float or None
-        Chi-square per datum.
     calls : dict
         Network passes, ``forward`` and ``vjp``.
     """
@@ -54,9 +53,14 @@ class Progress:
     seconds_left: float | None
     samples_done: int
     samples: int
-    misfit: float | None = None
+    _misfit: Any = None
     calls: dict[str, int] = field(default_factory=dict)
     _image: Any = None
+
+    @cached_property
+    def misfit(self) -> float | None:
+        """Chi-square per datum. Asking for it waits for the device, so only a report should."""
+        return None if self._misfit is None else float(self._misfit.mean())
 
     def preview(self) -> NDArray[np.float32] | None:
         """Return the present image of the frame being restored, (Y, X), in the input's units."""

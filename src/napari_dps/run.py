@@ -168,6 +168,7 @@ class Run:
         self._planes = len(shape) == 3 and not source.volumetric
         grid = self._grid.with_shape(shape[-2:] if self._planes else shape)
         prior = source.bind(replace(grid, pixel_size=pixel and pixel[-len(grid.shape) :]))
+        self.recipe = self.recipe.with_parts(prior=source.settled(prior))
         self._prior_facts = source.identity()
         self.warnings += pixel_size_warnings(
             prior.pixel_size, pixel and pixel[-2:], self._prior_facts
@@ -269,7 +270,7 @@ class Run:
                             left,
                             self.samples_done,
                             self.recipe.samples,
-                            float(step.misfit.mean()),
+                            step.misfit,
                             step.calls,
                             self._previewer(step.x0, batch),
                         )
@@ -376,11 +377,10 @@ class Run:
             self._fields.setdefault("flux", {})[item] = light
 
     def _previewer(self, x0: Any, batch: list[tuple[int, int]]) -> Any:
-        problem = self._problem.select([f for _, f in batch[:1]])
         first = x0[:1].detach()
 
         def picture() -> NDArray[np.float32]:
-            values = self._to_input(first, problem.operator)[0]
+            values = self._to_input(first, self._problem.select([batch[0][1]]).operator)[0]
             axes = self._datum.object_axes
             if "C" in axes:  # colours, or real and imaginary part
                 values = values.mean(0) if self._colour else np.hypot(*values)

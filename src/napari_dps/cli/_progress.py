@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -14,6 +15,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
 from napari_dps.cli._terminal import duration, note
+
+PAUSE = 0.1
+"""Seconds between two updates of the bar, which is drawn no oftener."""
 
 
 class ProgressDisplay:
@@ -31,6 +35,7 @@ class ProgressDisplay:
         self.label = label
         self.quiet = quiet
         self._tenth = -1
+        self._shown = 0.0
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
@@ -74,6 +79,8 @@ class ProgressDisplay:
             left = duration(progress.seconds_left)
             self.update(progress.done, progress.total, f"looking for the best start, {left} left")
             return
+        if not self._due(progress.done, progress.total):
+            return  # what a GPU has not computed yet is not asked for
         left = progress.seconds_left
         words = [f"{progress.samples_done}/{progress.samples} samples"]
         if progress.misfit is not None:
@@ -81,6 +88,15 @@ class ProgressDisplay:
         if left is not None:
             words.append(f"{duration(left)} left")
         self.update(progress.done, progress.total, ", ".join(words))
+
+    def _due(self, done: int, total: int) -> bool:
+        """Return whether a step would be shown."""
+        if self._bar is None:
+            return not self.quiet and 10 * done // max(total, 1) > self._tenth
+        if done < total and time.monotonic() - self._shown < PAUSE:
+            return False
+        self._shown = time.monotonic()
+        return True
 
 
 class StopRequest:

@@ -22,7 +22,7 @@ from napari_dps.cli._options import (
 from napari_dps.cli._output import Job, check_report, plan_outputs
 from napari_dps.cli._progress import ProgressDisplay, stop_on_signals
 from napari_dps.cli._terminal import complain, duration, note, plain, print_json, size
-from napari_dps.errors import DPSError, InputError
+from napari_dps.errors import DPSError, InputError, OutOfMemoryError
 from napari_dps.recipe import Recipe
 
 GROUPS = tuple(components.GROUPS)
@@ -175,7 +175,7 @@ def restore(
     Stopped
         If the user stopped it; what was finished is saved.
     DPSError
-        If it cannot be done; nothing is written then.
+        If it cannot be done; nothing is written then, unless memory ran out after some samples.
     """
     from napari_dps.api import Run
 
@@ -207,6 +207,11 @@ def restore(
             if stop.asked:
                 raise Stopped(None) from None
             stop.asked = True
+        except OutOfMemoryError:
+            if run.samples_done:
+                run.result().save(job.target, write=write)
+                note(f"{run.samples_done} finished samples are in {job.target}")
+            raise
         finally:
             close = getattr(steps, "close", None)
             if close is not None:

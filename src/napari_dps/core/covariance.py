@@ -39,7 +39,15 @@ def power_law_spectrum(
 
 
 class Covariance:
-    """A symmetric positive covariance C of images."""
+    """A symmetric positive covariance C of images, stationary.
+
+    Attributes
+    ----------
+    transfer : Tensor or float
+        The variance per mode of a real FFT over all axes of the grid.
+    """
+
+    transfer: Tensor | float
 
     def __call__(self, v: Tensor) -> Tensor:
         """Return C v."""
@@ -65,6 +73,7 @@ class ScalarCovariance(Covariance):
 
     def __init__(self, deviation: float) -> None:
         self.deviation = deviation
+        self.transfer = deviation**2
 
     def __call__(self, v: Tensor) -> Tensor:
         """Return C v."""
@@ -84,24 +93,31 @@ class StationaryCovariance(Covariance):
 
     Exact for a stationary Gaussian prior; for a learned one it has the right size on average,
     scale by scale, which a scalar has not.
+
+    Parameters
+    ----------
+    prior : Prior
+        States the spectrum.
+    x : Tensor, shape (B, C, *spatial)
+        Real images of the size, precision and device in question.
+    sigma : float
+        The noise level.
     """
 
     def __init__(self, prior: Prior, x: Tensor, sigma: float) -> None:
-        spatial = tuple(x.shape[2:])
-        spectrum = prior.power_spectrum(spatial)
+        spectrum = prior.half_spectrum(x)
         if spectrum is None:
             tau2 = prior.data_std**2
-            self.transfer: Tensor | float = tau2 * sigma**2 / (tau2 + sigma**2)
+            self.transfer = tau2 * sigma**2 / (tau2 + sigma**2)
         else:
-            spectrum = spectrum.to(x)
             self.transfer = spectrum * sigma**2 / (spectrum + sigma**2)
         self._axes = tuple(range(2, x.ndim))
 
     def _filter(self, v: Tensor, transfer: Tensor | float) -> Tensor:
         if not isinstance(transfer, Tensor):
             return transfer * v
-        spectrum = torch.fft.fftn(v, dim=self._axes) * transfer
-        filtered: Tensor = torch.fft.ifftn(spectrum, dim=self._axes).real
+        spectrum = torch.fft.rfftn(v, dim=self._axes) * transfer
+        filtered: Tensor = torch.fft.irfftn(spectrum, s=v.shape[2:], dim=self._axes)
         return filtered
 
     def __call__(self, v: Tensor) -> Tensor:

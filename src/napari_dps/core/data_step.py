@@ -126,7 +126,11 @@ def _solved(
     mask = valid_only(problem)
     _, jvp, vjp = problem.operator.linearize(x)
 
-    def matvec(p: Tensor) -> tuple[Tensor, Tensor]:
+    normal = problem.operator.normal(covariance.transfer)
+
+    def matvec(p: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        if normal is not None:
+            return mask(normal(mask(p))) + variance * p
         image = covariance(vjp(mask(p)))
         return mask(jvp(image)) + variance * p, image
 
@@ -137,4 +141,5 @@ def _solved(
         tolerance=TOLERANCE,
         precondition=lambda r: r / variance,
     )
-    return x if found.image is None else x + found.image
+    image = covariance(vjp(mask(found.u))) if found.image is None else found.image
+    return x + image

@@ -57,6 +57,7 @@ class DPSSampler(Sampler):
             z, _, vjp_a = problem.operator.linearize(x0)
             v = vjp_a(self.gradient(problem, z))
             g = vjp(v if inside is None else v * inside)
+            del vjp  # what it holds of the network's pass would stay through the next one
             moved = ancestral_move(x, x0, sigma, lower, lambda: streams.normal(shape), fraction)
             # One gradient in VP coordinates: d/dx_vp = sqrt(1 + sigma^2)^... both ends rescale.
             x = moved - self.scale * math.sqrt((1 + lower**2) * (1 + sigma**2)) * g

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from napari_dps.core.covariance import Covariance, StationaryCovariance
 from napari_dps.core.guidance import valid_only
-from napari_dps.core.linalg import conjugate_gradients, dot
+from napari_dps.core.linalg import cheap_to_read, conjugate_gradients, dot
 from napari_dps.core.problem import Problem
 from napari_dps.core.streams import Streams
 
@@ -136,7 +136,7 @@ def gauss_newton_solve(
             x0, u = torch.where(better, trial, x0), torch.where(better, trial_u, u)
             value = torch.where(better, trial_value, value)
             found = found | better
-            if bool(found.all()):
+            if cheap_to_read(found) and bool(found.all()):
                 break
             length = length * SHORTER
     return x0, operator(x0)

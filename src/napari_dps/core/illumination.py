@@ -58,6 +58,11 @@ class IlluminatedOperator(Operator):
         _, jvp, vjp = self.inner.linearize(x)
         return self(x), (lambda v: self._seen(jvp(v))), (lambda w: vjp(self._seen(w)))
 
+    def normal(self, transfer: Tensor | float) -> Linear | None:
+        """Return the shorter way of the optics; see :meth:`Operator.normal`."""
+        inner = self.inner.normal(transfer)
+        return None if inner is None else lambda v: self._seen(inner(self._seen(v)))
+
     def adjoint(self, v: Tensor, x: Tensor | None = None) -> Tensor:
         """Return J^T v."""
         return self.inner.adjoint(self._seen(v), x)

@@ -15,6 +15,15 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).flatten(1).sum(1).reshape(-1, *([1] * (a.ndim - 1)))
 
 
+def cheap_to_read(x: Tensor) -> bool:
+    """Return whether a value of ``x`` can be looked at for nothing: only on a CPU.
+
+    Elsewhere the program would wait until the device has done all that it was asked for, and the
+    device would then wait for the program.
+    """
+    return x.device.type == "cpu"
+
+
 def column(v: Tensor, like: Tensor) -> Tensor:
     """Return one value per frame (B,), shaped (B, 1, ...) to broadcast with ``like``."""
     return v.reshape(-1, *([1] * (like.ndim - 1)))
@@ -27,6 +36,13 @@ def smooth(image: Tensor, size: int) -> Tensor:
         return smooth(planes, size).reshape(image.shape)
     r = size // 2
     return functional.avg_pool2d(functional.pad(image, (r, r, r, r), mode="replicate"), size, 1)
+
+
+SELDOM = 32
+"""Iterations between two looks at whether a solution is good enough, where a look costs time.
+
+No solve of a sampler's step is longer, so that no step waits; iterations that a look would have
+saved change nothing, since a sample that has converged stays as it is."""
 
 
 @dataclass
@@ -92,9 +108,9 @@ def conjugate_gradient_steps(
     rho = dot(residual, z)
     goal = tolerance**2 * dot(rhs, rhs)
     active = dot(residual, residual) > goal
-    done = 0
+    done, pause = 0, 1 if cheap_to_read(rhs) else SELDOM
     for _ in range(iterations):
-        if done and not bool(active.any()):
+        if done and done % pause == 0 and not bool(active.any()):
             break
         out = matvec(direction)
         product, extra = out if isinstance(out, tuple) else (out, None)

@@ -79,22 +79,28 @@ def solve_moments(
         vector, image = product(basis[k])
         images.append(image)
         length = dot(vector, vector).flatten().sqrt()
+        shares = []
         # Twice: one pass of Gram and Schmidt leaves rounding that grows.
         for _ in range(2):
-            for j, known in enumerate(basis):
+            for known in basis:
                 share = dot(vector, known)
-                hessenberg[:, j, k] += share.flatten().double().cpu()
+                shares.append(share.flatten())
                 vector = vector - share * known
         rest = dot(vector, vector).flatten().sqrt()
         rest = torch.where(rest > BREAKDOWN * length, rest, 0)
+        # Read back at once: a GPU is waited for here and nowhere else, once a product.
+        first, second, (left,) = (
+            torch.stack([*shares, rest]).cpu().double().split([len(basis), len(basis), 1])
+        )
+        hessenberg[:, : k + 1, k] = (first + second).T
         values, doubt, vectors = _spectrum(hessenberg[:, : k + 1, : k + 1])
         weights = _weights(values, doubt, vectors)
         # A sample that is good enough gets no further direction, whatever its batch still does.
-        going = rest.double().cpu() * weights[:, k].abs() > tolerance
-        rest = torch.where(going.to(rest.device), rest, 0)
-        hessenberg[:, k + 1, k] = rest.double().cpu()
+        going = left * weights[:, k].abs() > tolerance
+        hessenberg[:, k + 1, k] = torch.where(going, left, 0)
         if not bool(going.any()):
             break
+        rest = torch.where(going.to(rest.device), rest, 0)
         basis.append(vector * column(_inverse(rest), rhs))
     scaled = weights.to(rhs) * size[:, None]
     found = torch.zeros_like(images[0])

@@ -31,6 +31,10 @@ class Prior(nn.Module):
     trained_side : int or None
         Side in pixels of the training images, where the network depends on it: it works on larger
         images tile by tile, so that they need no more memory.
+    multiple : int
+        Pixels by which an image may be shifted so that its denoised image only shifts.
+    precision : {"float32", "bfloat16"}
+        What the network's inside computes in where its weights are float32.
     """
 
     sigma_min: float = 0.0
@@ -39,6 +43,11 @@ class Prior(nn.Module):
     pixel_size: float | None = None
     learned_variance: bool = False
     trained_side: int | None = None
+    multiple: int = 1
+    precision: str = "float32"
+
+    def set_precision(self, precision: str) -> None:
+        """Choose what the network computes in; only priors with a network have a choice."""
 
     def forward(self, x: Tensor, sigma: Tensor | float) -> Tensor:
         """Return E[x0 | x_sigma]; ``x`` is (B, C, spatial), sigma a float or (B,)."""
@@ -47,6 +56,23 @@ class Prior(nn.Module):
     def power_spectrum(self, shape: tuple[int, ...]) -> Tensor | None:
         """Return the variance per Fourier mode on a grid of ``shape``, where it is stated."""
         return None
+
+    def half_spectrum(self, like: Tensor) -> Tensor | None:
+        """Return the power spectrum for a real FFT of images ``like``, and keep it.
+
+        Half of the last axis says all of real images, whose modes k and -k are alike.
+        """
+        shape = tuple(like.shape[2:])
+        key = (shape, like.dtype, like.device)
+        kept: tuple[object, Tensor | None] = self.__dict__.get("_half_spectrum", (None, None))
+        if kept[0] != key:
+            whole, half = self.power_spectrum(shape), None
+            if whole is not None:
+                axes = tuple(range(-len(shape), 0))
+                mirrored = whole.flip(axes).roll((1,) * len(shape), axes)
+                half = ((whole + mirrored) / 2)[..., : shape[-1] // 2 + 1].to(like)
+            kept = self.__dict__["_half_spectrum"] = (key, half)
+        return kept[1]
 
     def bytes_per_pixel(self) -> float:
         """Return about how many bytes one pixel of one sample needs in :meth:`linearize`."""
@@ -112,6 +138,12 @@ class WrappedPrior(Prior):
         self.sigma_min, self.sigma_max = prior.sigma_min, prior.sigma_max
         self.data_std, self.pixel_size = prior.data_std, prior.pixel_size
         self.learned_variance, self.trained_side = prior.learned_variance, prior.trained_side
+        self.multiple, self.precision = prior.multiple, prior.precision
+
+    def set_precision(self, precision: str) -> None:
+        """Choose what the wrapped prior computes in."""
+        self.prior.set_precision(precision)
+        self.precision = self.prior.precision
 
     def power_spectrum(self, shape: tuple[int, ...]) -> Tensor | None:
         """Return the wrapped prior's spectrum."""

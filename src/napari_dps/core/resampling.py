@@ -52,7 +52,7 @@ class ResampledPrior(WrappedPrior):
         if not factor >= 1:
             raise ValueError(f"factor = {factor}: a prior cannot be resampled to coarser pixels")
         self.factor = factor
-        self.pixel_size = pixel_size
+        self.pixel_size, self.multiple = pixel_size, 1
         # An image's sides are rounded to whole coarse pixels, so that r is about the factor.
         self.sigma_min, self.sigma_max = prior.sigma_min * factor, prior.sigma_max * factor
         if prior.trained_side is not None:

@@ -74,8 +74,8 @@ class TiledPrior(WrappedPrior):
     tile : int
         Side of a tile in pixels, at most.
     overlap : int
-        Overlap of neighbouring tiles in pixels; at least the prior's receptive field for exact
-        values, less for speed.
+        Overlap of neighbouring tiles in pixels, at least; the prior's receptive field for exact
+        values, less for speed. Rounded up to the prior's ``multiple`` where the tile is one too.
     seed : int
         Moves the grid.
     full : bool
@@ -88,7 +88,12 @@ class TiledPrior(WrappedPrior):
         super().__init__(prior)
         if tile <= 2 * overlap:
             raise ValueError(f"a tile of {tile} pixels must be above twice the overlap {overlap}")
-        self.tile, self.overlap, self.seed, self.full = tile, overlap, seed, full
+        # A network that works on coarser grids inside sees a tile as it sees the whole image only
+        # where the tile begins on those grids.
+        wide = -(-overlap // prior.multiple) * prior.multiple
+        self._unit = prior.multiple if tile % prior.multiple == 0 and tile > 2 * wide else 1
+        self.tile, self.overlap = tile, overlap if self._unit == 1 else wide
+        self.seed, self.full = seed, full
 
     def tiles(self, shape: tuple[int, ...], sigma: Tensor | float) -> list[Tile]:
         """Return the tiles of an image of spatial ``shape`` at one noise level."""
@@ -100,6 +105,7 @@ class TiledPrior(WrappedPrior):
         grids: list[list[tuple[tuple[int, int], Tensor]]] = []
         for axis, n in enumerate(shape):
             shift = int.from_bytes(digest[4 * axis : 4 * axis + 4], "little") % step
+            shift -= shift % self._unit
             spans = positions(n, self.tile, self.overlap, shift, full=self.full)
             grids.append(list(zip(spans, ramp(spans, n, self.overlap), strict=True)))
         found = [Tile((), torch.ones((), dtype=torch.float64))]

@@ -10,7 +10,7 @@ import scipy.fft
 import torch
 from torch import Tensor
 
-from napari_dps.core.operator import LinearOperator
+from napari_dps.core.operator import Linear, LinearOperator
 from napari_dps.core.svd import Periodic, Spectral
 from napari_dps.grid import Grid
 
@@ -55,12 +55,21 @@ class Convolution(LinearOperator):
 
     def transpose(self, v: Tensor) -> Tensor:
         """Return A^T v."""
+        return self._filter(self._widened(v), self._conjugate)
+
+    def normal(self, transfer: Tensor | float) -> Linear:
+        """Return A F^-1 T F A^T with one pair of transforms in place of three."""
+        gain = transfer * (self.transfer.real**2 + self.transfer.imag**2)
+        return lambda v: self.crop(self._filter(self._widened(v), gain))
+
+    def _widened(self, v: Tensor) -> Tensor:
+        """Return data on the object's grid, nothing around them."""
         if self.x_shape == self.y_shape:
-            return self._filter(v, self._conjugate)
+            return v
         wide = v.new_zeros((*v.shape[:2], *self._full))
         index: tuple[Any, ...] = (..., *self.field)
         wide[index] = v
-        return self._filter(wide, self._conjugate)
+        return wide
 
     def axis_matrices(self) -> list[Tensor] | None:
         """Return the blur along every axis where the PSF is separable."""

@@ -19,6 +19,7 @@ from ..core.covariance import power_law_spectrum
 from ..core.operator import mirror_pad
 from ..core.prior import Prior, Vjp, per_sample
 from ..errors import PriorError
+from ._precision import apply_unet, set_precision
 
 SMALLEST_SIDE = 8
 
@@ -34,6 +35,8 @@ class Denoiser(nn.Module):
 
     sigma_min: float
     sigma_max: float
+    fast: torch.dtype | None = None
+    """What the network computes in, where not in the precision of its weights."""
 
     def __init__(self, unet: Any) -> None:
         super().__init__()
@@ -49,7 +52,7 @@ class Denoiser(nn.Module):
 
     def output(self, x: Tensor, time: Tensor) -> tuple[Tensor, Tensor | None]:
         """Run the network; split what it says of the variance off."""
-        out: Tensor = self.unet(x, time).sample
+        out = apply_unet(self.unet, x, time, self.fast)
         if not self.both:
             return out, None
         mean, variance = out.chunk(2, dim=1)
@@ -190,12 +193,16 @@ class ImagePrior(Prior):
         self.colour = colour and denoiser.channels == 3
         self.sigma_min, self.sigma_max = denoiser.sigma_min, denoiser.sigma_max
         self.data_std, self.pixel_size, self.spectrum = data_std, pixel_size, spectrum
-        self.learned_variance = denoiser.learned
+        self.learned_variance, self.multiple = denoiser.learned, denoiser.multiple
 
     def train(self, mode: bool = True) -> ImagePrior:
         """Stay in evaluation mode whatever is asked."""
         super().train(False)
         return self
+
+    def set_precision(self, precision: str) -> None:
+        """Compute in "float32", in "bfloat16" or, "auto", in what is faster here."""
+        self.precision = set_precision(self.denoiser, precision, lambda x: self.linearize(x, 1.0))
 
     def power_spectrum(self, shape: tuple[int, ...]) -> Tensor | None:
         """Return the variance per Fourier mode of clean images, where it is stated."""

@@ -17,6 +17,7 @@ from torch.nn import functional
 from ..core.covariance import power_law_spectrum
 from ..core.prior import Prior, per_sample
 from ..errors import PriorError
+from ._precision import apply_unet, set_precision
 
 SMALLEST_SIDE = 8
 
@@ -37,6 +38,9 @@ class DenoiserNetwork(nn.Module):
     sigma_data, mean_data : float
         Standard deviation and mean of the training patches, in prior units.
     """
+
+    fast: torch.dtype | None = None
+    """What the U-Net computes in, where not in the precision of its weights."""
 
     def __init__(
         self,
@@ -87,7 +91,7 @@ class DenoiserNetwork(nn.Module):
         """Run the bare U-Net on input of unit variance, shape (B, 1, H, W); sigma is (B,)."""
         time = 250.0 * sigma.log() / 4.0 + 500.0
         folded = functional.pixel_unshuffle(scaled, self.stem)
-        out: Tensor = self.unet(folded, time).sample
+        out = apply_unet(self.unet, folded, time, self.fast)
         return functional.pixel_shuffle(out, self.stem)
 
     def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
@@ -139,7 +143,11 @@ class NetworkPrior(Prior):
         self.sigma_min = float(sigma_min)
         self.sigma_max = float(sigma_max)
         self.data_std = network.sigma_data if data_std is None else float(data_std)
-        self.pixel_size = pixel_size
+        self.pixel_size, self.multiple = pixel_size, network.multiple
+
+    def set_precision(self, precision: str) -> None:
+        """Compute in "float32", in "bfloat16" or, "auto", in what is faster here."""
+        self.precision = set_precision(self.network, precision, lambda x: self.linearize(x, 1.0))
 
     def power_spectrum(self, shape: tuple[int, ...]) -> Tensor | None:
         """Return the variance per Fourier mode of clean images on a grid of ``shape``."""
@@ -178,7 +186,10 @@ class NetworkPrior(Prior):
                 "enlarge the image or take the 'gaussian' prior."
             )
         batch, channels, height, width = x.shape
-        level = torch.as_tensor(sigma, dtype=x.dtype, device=x.device).expand(batch)
+        if isinstance(sigma, Tensor):
+            level = sigma.to(x).expand(batch)
+        else:  # filled where it is used, not copied there
+            level = torch.full((batch,), sigma, dtype=x.dtype, device=x.device)
         level = level.clamp(self.sigma_min, self.sigma_max).repeat_interleave(channels)
         multiple = self.network.multiple
         top, bottom = _margins(height, multiple)

@@ -32,6 +32,9 @@ class Checkpoint(PriorSource):
     )
     """Side of the tiles for larger images; auto: of its training images if it needs them; 0: no."""
 
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    """Of the network's inside; bfloat16 is faster on many processors; auto: the faster here."""
+
     def _found(self) -> "Found":
         from napari_dps.priors._formats import find
         from napari_dps.priors._library import resolve
@@ -50,6 +53,10 @@ class Checkpoint(PriorSource):
 
         return {**super().identity(), **describe(self._found()).identity()}
 
+    def settled(self, prior: "Prior") -> "Checkpoint":
+        """Return the choice with the precision that was found faster."""
+        return self.model_copy(update={"precision": prior.precision})
+
     def bind(self, grid: Grid) -> "Prior":
         """Load the weights."""
         found = self._found()
@@ -65,6 +72,7 @@ class Checkpoint(PriorSource):
             colour=self.channels == "auto",
             tile=None if self.tile == "auto" else self.tile,
         )
+        prior.set_precision(self.precision)
         if not self.resample:
             return prior
         if prior.pixel_size is None or grid.pixel_size is None:

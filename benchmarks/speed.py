@@ -1,0 +1,316 @@
+"""Our samplers and deepinv's beside the bare network: seconds a call, and memory, as JSON.
+
+    python benchmarks/speed.py --deepinv-python OTHER/bin/python [--sides 128 256] [--out FILE]
+
+One network (the shipped prior's), one problem: a Gaussian blur on a periodic grid with Gaussian
+noise, in single precision. Every row is a process of its own, so that its peak memory is its own;
+rows of the same size take turns, and each figure is the least of all turns. ``cpu_seconds`` is the
+process's own time, which a busy machine changes little; ``over_network`` is what a sampler adds to
+the calls that it makes, each timed as it is made; ``memory_mib`` is what the resident set grew by
+from before the first network call.
+
+deepinv brings a torchvision that may not fit this environment's torch: give it an environment of
+its own (torch, deepinv, diffusers, safetensors, pydantic, scipy; nothing of ours is installed
+there) and name its interpreter. Without one, only our rows are measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS = ("dps", "diffpir", "pigdm", "mmps", "daps")
+THEIRS = ("deepinv-dps", "deepinv-diffpir")
+BARE = ("forward", "forward+vjp")
+SIGMA, NOISE = 2.0, 0.05
+
+
+class Counted:
+    """Counts and times the calls of a network, and the products with its Jacobian."""
+
+    def __init__(self) -> None:
+        self.calls = {"forward": 0, "vjp": 0}
+        self.seconds = 0.0
+
+    def __call__(self, kind: str, work: Any, *arguments: Any) -> Any:
+        """Do ``work`` and count it as a call of a kind."""
+        begin = time.process_time()
+        result = work(*arguments)
+        self.seconds += time.process_time() - begin
+        self.calls[kind] += 1
+        return result
+
+
+def load_network() -> Any:
+    """Return the shipped prior."""
+    import torch
+
+    from napari_dps.priors._folder import load_prior
+    from napari_dps.priors.fluorescence import FOLDER
+
+    return load_prior(FOLDER, "cpu", torch.float32)
+
+
+def counted_prior(counted: Counted) -> Any:
+    """Return the shipped prior, counted."""
+    from napari_dps.core.prior import WrappedPrior
+
+    class CountedPrior(WrappedPrior):
+        def forward(self, x: Any, sigma: Any) -> Any:
+            return counted("forward", self.prior, x, sigma)
+
+        def linearize(self, x: Any, sigma: Any) -> Any:
+            x0, vjp = counted("forward", self.prior.linearize, x, sigma)
+            return x0, lambda v: counted("vjp", vjp, v)
+
+    return CountedPrior(load_network())
+
+
+def counted_denoiser(counted: Counted) -> Any:
+    """Return the shipped prior as deepinv wants a denoiser: of images in [0, 1]."""
+    import torch
+
+    prior = load_network()
+
+    class Both(torch.autograd.Function):
+        """Lets the backward pass be counted and timed as a call."""
+
+        @staticmethod
+        def forward(context: Any, x: Any, sigma: Any) -> Any:
+            x0, context.vjp = counted("forward", prior.linearize, x, sigma)
+            return x0
+
+        @staticmethod
+        def backward(context: Any, v: Any) -> Any:
+            return counted("vjp", context.vjp, v), None
+
+    class Denoiser(torch.nn.Module):
+        def forward(self, x: Any, sigma: Any, *args: Any, **kwargs: Any) -> Any:
+            level = 2 * torch.as_tensor(sigma, dtype=x.dtype).flatten().expand(len(x))
+            if torch.is_grad_enabled() and x.requires_grad:
+                return (Both.apply(2 * x - 1, level) + 1) / 2
+            with torch.no_grad():
+                return (counted("forward", prior, 2 * x - 1, level) + 1) / 2
+
+    return Denoiser()
+
+
+def our_problem(side: int, samples: int, counted: Counted) -> tuple[Any, Any]:
+    """Return the problem of the samplers, and its streams."""
+    import torch
+
+    from napari_dps.components import make
+    from napari_dps.core.likelihood import GaussianLikelihood
+    from napari_dps.core.operator import MappedOperator
+    from napari_dps.core.problem import Problem
+    from napari_dps.core.streams import Streams
+    from napari_dps.grid import Grid
+
+    forward = make("forward", {"kind": "gaussian-blur", "sigma": SIGMA, "boundary": "periodic"})
+    # Objects in [0, 1], which is what deepinv restores.
+    scale = torch.ones((1, 1, 1, 1))
+    operator = MappedOperator(forward.bind(Grid((side, side))), scale, 0 * scale)
+    streams = Streams(0, range(samples))
+    y = operator(scene(side)) + NOISE * Streams(1, [0]).normal(operator.y_shape)
+    return Problem(y, counted_prior(counted), operator, GaussianLikelihood(NOISE)), streams
+
+
+def scene(side: int) -> Any:
+    """Return a smooth object (1, 1, side, side) in [-1, 1]."""
+    import torch
+
+    line = torch.linspace(0, 12, side)
+    return (0.5 * torch.sin(line)[:, None] * torch.cos(1.7 * line)[None] - 0.3)[None, None]
+
+
+def run_ours(kind: str, side: int, samples: int, steps: int, counted: Counted) -> Any:
+    """Return what draws samples with one of our samplers, ready to go."""
+    from napari_dps.components import make
+    from napari_dps.grid import Grid
+
+    problem, streams = our_problem(side, samples, counted)
+    sampler = make("sampler", {"kind": kind, "steps": steps}).bind(Grid((side, side)))
+
+    def draw() -> None:
+        for _ in sampler.sample(problem, samples, streams):
+            pass
+
+    return draw
+
+
+def run_theirs(kind: str, side: int, samples: int, steps: int, counted: Counted) -> Any:
+    """Return what draws samples with one of deepinv's samplers, ready to go."""
+    import torch
+
+    from napari_dps.components import make
+
+    deepinv = load_deepinv()
+    model = make("forward", {"kind": "gaussian-blur", "sigma": SIGMA, "boundary": "periodic"})
+    psf = torch.from_numpy(model.psf()).float()[None, None]
+    physics = deepinv.physics.BlurFFT(
+        img_size=(1, side, side), filter=psf, noise_model=deepinv.physics.GaussianNoise(NOISE)
+    )
+    y = physics((scene(side) + 1) / 2).expand(samples, -1, -1, -1).contiguous()
+    denoiser = counted_denoiser(counted)
+    if kind == "deepinv-dps":
+        # As many network calls as ours: the last of their levels makes none.
+        method = deepinv.sampling.DPS(denoiser, num_steps=steps + 1, dtype=torch.float32)
+    else:
+        method = deepinv.sampling.DiffPIR(denoiser, deepinv.optim.L2(), sigma=NOISE, max_iter=steps)
+    return lambda: method(y, physics)
+
+
+def run_bare(kind: str, side: int, samples: int, steps: int, counted: Counted) -> Any:
+    """Return what calls the network and does nothing else."""
+    import torch
+
+    prior, x = load_network(), torch.zeros((samples, 1, side, side))
+
+    def call() -> None:
+        for _ in range(steps):
+            if kind == "forward":
+                with torch.no_grad():
+                    counted("forward", prior, x, 1.0)
+            else:
+                _, vjp = counted("forward", prior.linearize, x, 1.0)
+                counted("vjp", vjp, x)
+                del vjp  # and what it holds of the pass, before the next one
+
+    return call
+
+
+def load_deepinv() -> Any:
+    """Import deepinv, also beside a torchvision that was made for another build of PyTorch."""
+    import torch
+
+    original = torch.library.register_fake
+    torch.library.register_fake = lambda *_, **__: lambda function: function  # type: ignore[assignment]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import torchvision  # noqa: F401
+    finally:
+        torch.library.register_fake = original
+    import deepinv
+
+    return deepinv
+
+
+def resident_mib() -> float:
+    """Return the largest resident set so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def measure(name: str, side: int, samples: int, steps: int, threads: int) -> dict[str, Any]:
+    """Return one turn of one row; the process must do nothing else before."""
+    import torch
+
+    torch.set_num_threads(threads)
+    if name in THEIRS:
+        load_deepinv()  # before diffusers looks for torchvision
+    counted = Counted()
+    build = run_bare if name in BARE else run_theirs if name in THEIRS else run_ours
+    draw = build(name, side, samples, steps, counted)
+    before = resident_mib()
+    warm = build(name, 32, 1, 2, Counted())
+    warm()  # libraries choose their kernels
+    begin, cpu = time.perf_counter(), time.process_time()
+    draw()
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - begin
+    calls = counted.calls["forward"]
+    return {
+        "name": name,
+        "side": side,
+        "samples": samples,
+        "calls": counted.calls,
+        "cpu_seconds": cpu,
+        "cpu_seconds_per_call": cpu / calls,
+        "cpu_seconds_per_call_and_sample": cpu / calls / samples,
+        "seconds_per_call": wall / calls,
+        "over_network": cpu / counted.seconds - 1,
+        "memory_mib": resident_mib() - before,
+    }
+
+
+def in_a_process(python: str, *arguments: object) -> dict[str, Any]:
+    """Return a turn measured by another interpreter."""
+    paths = [str(ROOT / "src"), str(ROOT / "benchmarks"), os.environ.get("PYTHONPATH", "")]
+    done = subprocess.run(
+        [python, __file__, "--one", *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode:
+        raise SystemExit(f"{python} failed at {arguments}:\n{done.stderr[-2000:]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def best(turns: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the least of every figure."""
+    least = dict(turns[0])
+    for turn in turns[1:]:
+        for key, value in turn.items():
+            if isinstance(value, float):
+                least[key] = min(least[key], value)
+    return least
+
+
+def main() -> None:
+    """Run and print JSON."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--sides", type=int, nargs="+", default=[128, 256])
+    parser.add_argument("--samples", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--steps", type=int, default=6, help="network calls of a run, about")
+    parser.add_argument("--turns", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", nargs="+", default=[*BARE, *OURS, *THEIRS])
+    parser.add_argument("--deepinv-python", help="an interpreter that has deepinv")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        name, *numbers = given.one
+        print(json.dumps(measure(name, *map(int, numbers))))
+        return
+    from _common import machine, publish, say
+
+    from napari_dps.components import registry
+
+    known = registry("sampler")
+    names = [n for n in given.only if n not in OURS or n in known]
+    if given.deepinv_python is None:
+        names = [n for n in names if n not in THEIRS]
+    rows = []
+    for side in given.sides:
+        for samples in given.samples:
+            turns: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+            for _ in range(given.turns):
+                for name in names:
+                    python = given.deepinv_python if name in THEIRS else sys.executable
+                    turn = in_a_process(python, name, side, samples, given.steps, given.threads)
+                    turns[name].append(turn)
+            for name in names:
+                row = best(turns[name])
+                rows.append(row)
+                say(
+                    f"{name} {side} x {side}, {samples} samples: "
+                    f"{row['cpu_seconds_per_call_and_sample']:.3f} s a call and sample, "
+                    f"{100 * row['over_network']:.1f} % over the network, "
+                    f"{row['memory_mib']:.0f} MiB"
+                )
+    publish({"what": __doc__, "rows": rows, "steps": given.steps, **machine()}, given.out)
+
+
+if __name__ == "__main__":
+    main()
