@@ -28,7 +28,7 @@ FLOORS = [
     {
         *("uncertainty", "training", "image", "io", "result", "_resultfile", "api"),
         *("evaluate", "doctor", "demo", "prepare", "run", "progress", "report", "memory", "start"),
-        *("colours", "pixels", "datum", "cost", "light", "camera", "_phototransfer"),
+        *("colours", "pixels", "datum", "cost", "light", "bound_prior", "camera", "_phototransfer"),
         *("beads", "_beads", "_beadsort", "_beadwidth"),
     },
     {"cli", "plugin"},

@@ -6,20 +6,19 @@ import math
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_dps.bound_prior import bind_prior, whole_prior
 from napari_dps.colours import arrange
 from napari_dps.cost import estimate_cost
 from napari_dps.datum import datum_of, grid_of
 from napari_dps.errors import DPSError, InputError
 from napari_dps.image import Image
 from napari_dps.light import illuminated
-from napari_dps.memory import OVERLAP, SMALL_PIXELS, Layout, is_out_of_memory, layout, smaller
-from napari_dps.pixels import pixel_size_warnings
+from napari_dps.memory import SMALL_PIXELS, Layout, is_out_of_memory, layout, smaller
 from napari_dps.prepare import Prepared, open_image, prepare
 from napari_dps.progress import Cancelled, Plan, Progress
 from napari_dps.recipe import Recipe
@@ -80,6 +79,9 @@ class Run:
         self._dtype = dtype
         self._cancel = threading.Event()
         self._problem: Any = None
+        self._prior: Any = None
+        self._prior_facts: dict[str, Any] = {}
+        self._planes = False
         self._layout: Layout | None = None
         self._finished: dict[tuple[int, int], NDArray[np.float32]] = {}
         self._chi2: dict[tuple[int, int], float] = {}
@@ -140,7 +142,7 @@ class Run:
         sampler = self.recipe.sampler.choose(affine=operator.is_affine)
         self.recipe = self.recipe.with_parts(sampler=sampler)
         self._sampler = sampler.bind(self._grid)
-        self._bind_prior(operator)
+        bind_prior(self, operator)
         one = torch.ones([1] * (1 + len(operator.x_shape)), dtype=dtype, device=self.device)
         mapped = MappedOperator(operator, one, 0 * one)
         self._layout = layout(
@@ -150,48 +152,8 @@ class Run:
             self.device,
             self._prior.trained_side,
         )
-        self._problem = Problem(y, self._whole_prior(), mapped, likelihood, valid)
+        self._problem = Problem(y, whole_prior(self), mapped, likelihood, valid)
         self._sampler.check(self._problem)
-
-    def _bind_prior(self, operator: Any) -> None:
-        """Bind the prior to what it takes as one image: a plane, unless it knows volumes."""
-        import torch
-
-        from napari_dps.core.parallel import ParallelPrior
-        from napari_dps.core.prior import NoPrior
-
-        if self.recipe.sampler.classical:
-            self._planes, self._prior, self._prior_facts = False, NoPrior(), {}
-            return
-        source, shape = self.recipe.prior, operator.x_shape[1:]
-        pixel = self.recipe.forward.object_pixel_size(self._grid)
-        self._planes = len(shape) == 3 and not source.volumetric
-        grid = self._grid.with_shape(shape[-2:] if self._planes else shape)
-        prior = source.bind(replace(grid, pixel_size=pixel and pixel[-len(grid.shape) :]))
-        self.recipe = self.recipe.with_parts(prior=source.settled(prior))
-        self._prior_facts = source.identity()
-        self.warnings += pixel_size_warnings(
-            prior.pixel_size, pixel and pixel[-2:], self._prior_facts
-        )
-        if self.device == "cpu" and source.kind != "gaussian":
-            prior = ParallelPrior(prior, max(1, torch.get_num_threads()))
-        self._prior = prior
-
-    def _whole_prior(self) -> Any:
-        """Return the prior of whole objects: in tiles, plane by plane and by channel as need be."""
-        from napari_dps.core.slicewise import ChannelwisePrior, SlicewisePrior
-        from napari_dps.core.tiling import TiledPrior
-
-        assert self._layout is not None
-        prior: Any = self._prior
-        if self._layout.tile is not None:
-            overlap = min(OVERLAP, self._layout.tile // 4)
-            prior = TiledPrior(prior, self._layout.tile, overlap, self.recipe.seed)
-        if self._planes:
-            prior = SlicewisePrior(prior, self._layout.planes)
-        if len(self._datum.object_axes) > 2 and self._datum.object_axes[0] == "C":
-            prior = prior if self._colour else ChannelwisePrior(prior)
-        return prior
 
     def _resolve_forward(self) -> None:
         """Let the forward model take from the measurement what it is to find there."""
@@ -312,7 +274,7 @@ class Run:
         problem = self._problem.select(frames)
         problem.calls = self._problem.calls
         problem.checkpoint = self._check_cancel
-        problem.prior = self._whole_prior()
+        problem.prior = whole_prior(self)
         problem.at_once = self.at_once if self._layout else None
         return problem
 
@@ -322,7 +284,7 @@ class Run:
         assert self._layout is not None
         if not self.recipe.sampler.interacting:
             return self._layout.batch
-        pixels = math.prod(self._problem.operator.x_shape)
+        pixels: int = math.prod(self._problem.operator.x_shape)
         return max(self._layout.batch, SMALL_PIXELS // pixels)
 
     def _sample(self, batch: list[tuple[int, int]]) -> Iterator[Any]:
