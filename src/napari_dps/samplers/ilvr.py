@@ -8,8 +8,9 @@ through Stochastic Differential Equations", ICLR 2021 (arXiv 2011.13456), for ma
 
 After an ancestral step, x <- x + J^T (J J^T + R)^-1 (y + sigma J n - A(x)). The method knows
 nothing of the noise of y. By default that counts as part of the annealing's, and so the projection
-ends (``until``) where the data's noise would take over, and the prior does the rest. With ``ridge`` 0 and ``until`` 0 it is the published one. Unmeasured parts hear of the measurement
-only through the network, a step late: the spread is not calibrated.
+ends (``until``) where the data's noise would take over, and the prior does the rest. With
+``ridge`` 0 and ``until`` 0 the method is the published one. Unmeasured parts hear of the
+measurement only through the network, a step late: the spread is not calibrated.
 """
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
