@@ -35,7 +35,8 @@ class Projection:
     iterations : int
         Conjugate-gradient iterations.
     until : float or None
-        Noise level of x below which it is left alone; None: the noise level of the data.
+        Noise level of x below which it is left alone; None: the noise level of the data, which
+        then counts as part of what the measurement is given.
     """
 
     def __init__(self, ridge: float, iterations: int, until: float | None = 0.0) -> None:
@@ -69,7 +70,9 @@ class Projection:
         """Return x, at ``sigma``, projected on a measurement that got the same noise."""
         if not self.wanted(problem, sigma):
             return x
-        noise = sigma * streams.normal(problem.operator.x_shape) if sigma > 0 else None
+        own = problem.noise_level or 0.0 if self.until is None else 0.0
+        spread = math.sqrt(sigma**2 - own**2)
+        noise = spread * streams.normal(problem.operator.x_shape) if spread > 0 else None
         return self(problem, x, noise)
 
     def __call__(self, problem: Problem, x: Tensor, noise: Tensor | None = None) -> Tensor:

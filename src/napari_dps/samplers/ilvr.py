@@ -7,10 +7,10 @@ through Stochastic Differential Equations", ICLR 2021 (arXiv 2011.13456), for ma
 (arXiv 2111.08005), for other linear maps. One forward pass of the network a step, no gradient.
 
 After an ancestral step, x <- x + J^T (J J^T + R)^-1 (y + sigma J n - A(x)). The method knows
-nothing of the noise of y: it is one with the annealing's while that is larger, and so the
-projection ends (``until``) where the data's noise would take over, and the prior does the rest.
-With ``ridge`` 0 and ``until`` 0 it is the published one. Unmeasured parts hear of the measurement
-only through the network, a step late: the spread is not calibrated.
+nothing of the noise of y. By default that counts as part of the annealing's, and so the projection
+ends (``until``) where the data's noise would take over, and the prior does the rest. With
+``ridge`` 0 and ``until`` 0 the method is the published one. Unmeasured parts hear of the
+measurement only through the network, a step late: the spread is not calibrated.
 """
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -32,11 +32,11 @@ class ILVR(SamplerChoice):
 
     steps: int = Field(100, ge=2, le=1000)
     """Steps of the respaced DDPM ladder; one forward pass of the network each."""
-    ridge: float = Field(10.0, ge=0, le=1e6)
+    ridge: float = Field(2.0, ge=0, le=1e6)
     """Damping of the projection, in units of the data's variance over the prior's; 0: none."""
     until: Literal["auto"] | Annotated[float, Field(ge=0, le=1000)] = "auto"
-    """Noise level, in prior units, below which x is projected no more; auto: the noise of the
-    data; 0: the samples agree with the measurement, noise included."""
+    """Noise level, in prior units, below which x is projected no more; 0: the samples agree with
+    the measurement, noise included. auto: the data's own, which then counts as the level's."""
     iterations: int = Field(20, ge=1, le=1000)
     """Conjugate-gradient iterations of a projection; they cost no network passes."""
 

@@ -44,11 +44,11 @@ class MCG(SamplerChoice):
     measurement: Literal["noised", "plain"] = "noised"
     """What is projected on: the measurement with the noise of the level, or as it is at every
     level (in the DDPM's own coordinates)."""
-    ridge: float = Field(10.0, ge=0, le=1e6)
+    ridge: float = Field(2.0, ge=0, le=1e6)
     """Damping of the projection, in units of the data's variance over the prior's; 0: none."""
     until: Literal["auto"] | Annotated[float, Field(ge=0, le=1000)] = "auto"
-    """Noise level, in prior units, below which x is projected no more; auto: the noise of the
-    data; 0: the samples agree with the measurement, noise included."""
+    """Noise level, in prior units, below which x is projected no more; 0: the samples agree with
+    the measurement, noise included. auto: the data's own, which then counts as the level's."""
     iterations: int = Field(20, ge=1, le=1000)
     """Conjugate-gradient iterations of a projection; they cost no network passes."""
 
