@@ -162,7 +162,9 @@ class Case:
         normal = torch.distributions.Normal(0.0, 1.0)
         # Against the exact posterior and not against one truth, which would need many of them.
         below = {
-            k: normal.cdf(torch.as_tensor(np.quantile(v.numpy(), chances, axis=0, method="weibull")))
+            k: normal.cdf(
+                torch.as_tensor(np.quantile(v.numpy(), chances, axis=0, method="weibull"))
+            )
             for k, v in z.items()
         }
         spread, coverage = {}, {}
