@@ -235,7 +235,9 @@ def draw_chart(judged: dict[str, dict[str, Any]], draws: dict[str, int], path: P
             share = 1 / len(histogram)
             middle = draws[setting] * share
             band = 2 * (draws[setting] * share * (1 - share)) ** 0.5
-            axes.axhspan(middle - band, middle + band, color="black", alpha=0.12, linewidth=0)
+            axes.axhspan(
+                max(middle - band, 0.0), middle + band, color="black", alpha=0.12, linewidth=0
+            )
             axes.bar(range(len(histogram)), histogram, width=1.0, color="tab:green")
             axes.set_title(f"{name}\np = {found[name]['p']:.2g}", fontsize=6)
             axes.tick_params(labelsize=5)
