@@ -76,7 +76,7 @@ def _range(values: list[float] | None, digits: int = 2) -> str:
 def write_table(report: dict[str, Any], path: Path) -> None:
     """Write the summary, and every cell of the gated sampler, as Markdown."""
     lines = ["# Samplers against a posterior in closed form", ""]
-    lines += ["Coverage of the 90 % interval and spread over the exact one: extremes over the cells.", ""]  # fmt: skip
+    lines += ["Coverage of the 90 % interval, spread over the exact one: extremes over cells.", ""]
     heads = ["sampler", "setting", "calls", "error", "all pixels", *GROUPS]
     for what in ("coverage", "spread"):
         lines += [f"## {what.capitalize()}", "", "| " + " | ".join(heads) + " |"]

@@ -1,7 +1,8 @@
-"""Simulation-based calibration with the learned prior: is the posterior right on average?
+"""Simulation-based calibration with the learned prior: whether the posterior is right on average.
 
     python benchmarks/sbc.py --log FILE.jsonl [--draws 100] [--size 64] [--samples 19]
-        [--sampler mmps] [--budget 50] [--noise poisson] [--out FILE.json] [--chart FILE.png]
+        [--sampler mmps] [--budget 50] [--noise poisson] [--prior KIND_OR_FOLDER]
+        [--out FILE.json] [--chart FILE.png]
 
 An object is drawn from the prior (unconditional sampling), a measurement from the likelihood, and
 samples from the posterior. If all three fit together, the rank of the object among the samples is
@@ -25,6 +26,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +100,7 @@ def statistics(
         found[f"sum, {name}"] = float(image[cut].sum())
     power = np.abs(np.fft.fft2(image)) ** 2
     frequency = np.hypot(*np.meshgrid(*(np.fft.fftfreq(side),) * 2))
-    for low, high in zip(BANDS, BANDS[1:], strict=False):
+    for low, high in pairwise(BANDS):
         inside = (frequency > low) & (frequency <= high)
         found[f"power, {low:g} to {high:g} /px"] = float(power[inside].sum())
     x, y = (torch.as_tensor(v, dtype=torch.float64)[None, None] for v in (image, counts))
@@ -104,51 +108,65 @@ def statistics(
     return found
 
 
-def settings_of(sampler: str, budget: int, size: int, noise: str) -> dict[str, dict[str, Any]]:
+@dataclass(frozen=True)
+class Setup:
+    """What is measured: size of the object, its noise and its prior."""
+
+    size: int
+    noise: str
+    prior: str
+
+    @property
+    def source(self) -> Any:
+        """Return the prior as a recipe has it."""
+        is_folder = Path(self.prior).is_dir()
+        return {"kind": "checkpoint", "path": self.prior} if is_folder else self.prior
+
+    @cached_property
+    def physics(self) -> tuple[Operator, Likelihood]:
+        """Return operator and likelihood of the measurement."""
+        grid = Grid((self.size, self.size), dtype="float64")
+        return make("forward", FORWARD).bind(grid), make("noise", NOISES[self.noise]).bind(grid)
+
+
+def settings_of(sampler: str, budget: int, setup: Setup) -> dict[str, dict[str, Any]]:
     """Return the sampler's fields by setting; a pilot draw tells how many steps fit the budget."""
     apart = {"kind": sampler}
     if "antithetic" in type(make("sampler", sampler)).model_fields:
         apart["antithetic"] = False
-    _, counts, _ = draw(10**6, size, noise)
+    _, counts, _ = draw(10**6, setup)
     steps = make("sampler", sampler).model_dump().get("steps")
     if steps is None:
         raise SystemExit(f"the sampler {sampler!r} has no steps that could fit a budget")
     calls = budget + 1
     while calls > budget and steps > 2:
-        found = restore(counts, noise, {**apart, "steps": steps}, 2, 0)
+        found = restore(counts, setup, {**apart, "steps": steps}, 2, 0)
         calls = sum(found.report["network_calls"].values())
         if calls > budget:
             steps = max(2, min(steps - 1, int(steps * budget / calls)))
     return {"default": apart, f"{budget} calls": {**apart, "steps": steps}}
 
 
-def draw(index: int, size: int, noise: str) -> tuple[Array, Array, float]:
+def draw(index: int, setup: Setup) -> tuple[Array, Array, float]:
     """Return object and measurement of a draw, in photons, and the least expectation."""
-    x = napari_dps.sample_prior(
-        "fluorescence", 1, (size, size), index, steps=PRIOR_STEPS, device="auto"
-    )[0]
+    shape = (setup.size, setup.size)
+    x = napari_dps.sample_prior(setup.source, 1, shape, index, steps=PRIOR_STEPS)[0]
     image = BACKGROUND + SCALE * (x.astype(np.float64) + 1) / 2
-    parts = {"forward": FORWARD, "noise": NOISES[noise]}
+    parts = {"forward": FORWARD, "noise": NOISES[setup.noise]}
     counts = napari_dps.simulate(image, seed=index, **parts)
-    operator, _ = physics(size, noise)
-    expected = operator(torch.as_tensor(image)[None, None])
+    expected = setup.physics[0](torch.as_tensor(image)[None, None])
     return image, np.asarray(counts, np.float64), float(expected.min())
 
 
-def physics(size: int, noise: str) -> tuple[Operator, Likelihood]:
-    """Return operator and likelihood of the measurement."""
-    grid = Grid((size, size), dtype="float64")
-    return make("forward", FORWARD).bind(grid), make("noise", NOISES[noise]).bind(grid)
-
-
 def restore(
-    counts: Array, noise: str, sampler: dict[str, Any], samples: int, seed: int
+    counts: Array, setup: Setup, sampler: dict[str, Any], samples: int, seed: int
 ) -> napari_dps.Result:
     """Return posterior samples."""
     return napari_dps.reconstruct(
         counts,
         forward=FORWARD,
-        noise=NOISES[noise],
+        noise=NOISES[setup.noise],
+        prior=setup.source,
         sampler=sampler,
         intensity=INTENSITY,
         samples=samples,
@@ -156,12 +174,15 @@ def restore(
     )
 
 
+<<<<<<< HEAD
 def ranks(image: Array, counts: Array, found: napari_dps.Result, noise: str) -> dict[str, int]:
+=======
+def ranks(image: Array, counts: Array, found: napari_dps.Result, setup: Setup) -> dict[str, int]:
+>>>>>>> 23059c97ccc316bb89ab6e58a127b5ebe8386e80
     """Return how many samples lie below the object, by statistic."""
-    operator, likelihood = physics(image.shape[0], noise)
 
     def of(values: Array) -> dict[str, float]:
-        return statistics(np.asarray(values, np.float64), counts, operator, likelihood)
+        return statistics(np.asarray(values, np.float64), counts, *setup.physics)
 
     truth, samples = of(image), [of(s) for s in found.samples]
     return {k: sum(s[k] < v for s in samples) for k, v in truth.items()}
@@ -218,7 +239,9 @@ def draw_chart(judged: dict[str, dict[str, Any]], draws: dict[str, int], path: P
             share = 1 / len(histogram)
             middle = draws[setting] * share
             band = 2 * (draws[setting] * share * (1 - share)) ** 0.5
-            axes.axhspan(middle - band, middle + band, color="black", alpha=0.12, linewidth=0)
+            axes.axhspan(
+                max(middle - band, 0.0), middle + band, color="black", alpha=0.12, linewidth=0
+            )
             axes.bar(range(len(histogram)), histogram, width=1.0, color="tab:green")
             axes.set_title(f"{name}\np = {found[name]['p']:.2g}", fontsize=6)
             axes.tick_params(labelsize=5)
@@ -230,8 +253,7 @@ def draw_chart(judged: dict[str, dict[str, Any]], draws: dict[str, int], path: P
 def sample_all(
     todo: list[tuple[int, str]],
     settings: dict[str, dict[str, Any]],
-    size: int,
-    noise: str,
+    setup: Setup,
     samples: int,
     write: Callable[[dict[str, Any]], None],
 ) -> None:
@@ -240,14 +262,14 @@ def sample_all(
     for index, setting in todo:
         begin = time.perf_counter()
         if last is None or last[0] != index:
-            last = index, draw(index, size, noise)
+            last = index, draw(index, setup)
         image, counts, least = last[1]
-        found = restore(counts, noise, settings[setting], samples, index)
+        found = restore(counts, setup, settings[setting], samples, index)
         write(
             {
                 "draw": index,
                 "setting": setting,
-                "ranks": ranks(image, counts, found, noise),
+                "ranks": ranks(image, counts, found, setup),
                 "least_expectation": least,
                 "calls": found.report["network_calls"],
                 "batch": found.report["batch"],
@@ -267,6 +289,7 @@ def main(
     sampler: str = "mmps",
     budget: int = 50,
     noise: str = "poisson",
+    prior: str = "fluorescence",
     out: Path | None = None,
     chart: Path | None = None,
 ) -> None:
@@ -286,13 +309,17 @@ def main(
         Network calls of the second setting, Jacobian products included.
     noise
         "poisson" or "gaussian".
+    prior
+        A kind, or the folder of a checkpoint.
     out, chart
         Files for the JSON and the rank histograms.
     """
     if noise not in NOISES:
         raise SystemExit(f"noise is {' or '.join(NOISES)}, not {noise!r}")
+    setup = Setup(size, noise, prior)
     header: dict[str, Any] = {"size": size, "samples": samples, "sampler": sampler}
-    header |= {"budget": budget, "noise": noise, "version": napari_dps.__version__}
+    header |= {"budget": budget, "noise": noise, "prior": prior}
+    header["version"] = napari_dps.__version__
     rows = read_log(log, header)
     settings = next((row["settings"] for row in rows if "settings" in row), None)
     with log.open("a", encoding="utf-8") as file:
@@ -305,11 +332,11 @@ def main(
                 say(f"draw {row['draw']}, {row['setting']}: {row['seconds']} s")
 
         if settings is None:
-            settings = settings_of(sampler, budget, size, noise)
+            settings = settings_of(sampler, budget, setup)
             write({"settings": settings})
         known = {(row["draw"], row["setting"]) for row in rows if "draw" in row}
         todo = [(k, s) for k in range(draws) for s in settings if (k, s) not in known]
-        sample_all(todo, settings, size, noise, samples, write)
+        sample_all(todo, settings, setup, samples, write)
     done = {s: [r for r in rows if r.get("setting") == s and r["draw"] < draws] for s in settings}
     judged = {setting: judge(found, samples) for setting, found in done.items()}
     counted = {setting: len(found) for setting, found in done.items()}

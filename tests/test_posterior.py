@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import exactness
@@ -45,6 +46,15 @@ STATED = {
     "pigdm": Stated(error=2.2, modes=(0.85, 1.1)),
     "dps": Stated(4.7, (0.45, 0.9), (0.5, 0.87), (0.15, 0.95), fields={"steps": 200}),
 }
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Images this small take many times longer where threads wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @cache
@@ -132,7 +142,7 @@ def test_long_steps_of_the_second_order_move_keep_the_spread_of_a_gaussian(steps
     ladder = karras_ladder(steps, 1.0, 0.002)
     for s in (0.02, 0.1, 0.3):
         x, move = (1 + s**2) ** 0.5 * noise(), SecondOrderMove()
-        for sigma, lower in zip(ladder, ladder[1:], strict=False):
+        for sigma, lower in pairwise(ladder):
             x = move(x, s**2 / (s**2 + sigma**2) * x, sigma, lower, noise)
         assert float(x.std()) / s == pytest.approx(1.0, abs=tolerance)
 

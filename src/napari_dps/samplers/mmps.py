@@ -34,7 +34,8 @@ see but there, kept half its spread; the network passes are as many."""
 class MMPS(SamplerChoice):
     """Moment matching: guidance with the network's own covariance. The default where A is affine.
 
-    Well calibrated at its default number of steps; costs several network passes a step.
+    Well calibrated at its default number of steps; costs several network passes a step. Where about
+    50 passes an image must do: 10 steps of at most 6 iterations.
     """
 
     kind: Literal["mmps"] = "mmps"
