@@ -174,11 +174,7 @@ def restore(
     )
 
 
-<<<<<<< HEAD
-def ranks(image: Array, counts: Array, found: napari_dps.Result, noise: str) -> dict[str, int]:
-=======
 def ranks(image: Array, counts: Array, found: napari_dps.Result, setup: Setup) -> dict[str, int]:
->>>>>>> 23059c97ccc316bb89ab6e58a127b5ebe8386e80
     """Return how many samples lie below the object, by statistic."""
 
     def of(values: Array) -> dict[str, float]:
