@@ -4,7 +4,7 @@ p(x0 | x_sigma) is taken as Gaussian about the denoised image, with covariance C
 operator as the straight line that fits it best under that Gaussian, and the likelihood of each
 datum as the Gaussian that does the same to its expectation (:mod:`napari_dps.core.sites`). Then
 
-    psi(x_sigma) = int N(x0; x0_hat, C) p(y | x0) dx0,    E[x0 | x_sigma, y],    Cov[x0 | x_sigma, y]
+    psi(x_sigma) = int N(x0; x0_hat, C) p(y | x0) dx0,  E[x0 | x_sigma, y],  Cov[x0 | x_sigma, y]
 
 are closed formulas. With a small image they are dense matrices of its pixels; with many pixels and
 few data, of the data. Linear algebra runs in float64 on the CPU, for determinants.

@@ -3,12 +3,11 @@
 Wu et al., "Practical and Asymptotically Exact Conditional Sampling in Diffusion Models", NeurIPS
 2023 (arXiv 2306.17775). Particles go down the noise levels together, each moved by a guided step;
 weights make good what the guidance has wrong, whatever it is: with more particles samples come
-from the posterior itself. Two things are better here than in the paper. The twist has the
-denoiser's own covariance sigma^2 J (moment matching, see :mod:`.mmps`), and takes the likelihood
-as it is, of counts too. And where the image is small, that covariance is also part of every move, which makes
-moves exact for Gaussian priors at any number of steps; elsewhere moves are of second order as in
-the other samplers. See :mod:`napari_dps.core.twist` and
-:mod:`napari_dps.core.smc`.
+from the posterior itself. Three things are better here than in the paper. The twist has the
+denoiser's own covariance sigma^2 J (moment matching, see :mod:`.mmps`). It takes the likelihood as
+it is, of counts too. And where the image is small, that covariance is part of every move, which is
+then exact for Gaussian priors at any number of steps; elsewhere moves are of second order as in the
+other samplers. See :mod:`napari_dps.core.twist` and :mod:`napari_dps.core.smc`.
 """
 
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
