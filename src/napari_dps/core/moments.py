@@ -89,8 +89,8 @@ def solve_moments(
         rest = dot(vector, vector).flatten().sqrt()
         rest = torch.where(rest > BREAKDOWN * length, rest, 0)
         # Read back at once: a GPU is waited for here and nowhere else, once a product.
-        read, count = torch.stack([*shares, rest]).cpu().double(), len(basis)
-        first, second, left = read[:count], read[count:-1], read[-1]
+        read = torch.stack([*shares, rest]).cpu().double()
+        first, second, left = read[: k + 1], read[k + 1 : -1], read[-1]
         hessenberg[:, : k + 1, k] = (first + second).T
         values, doubt, vectors = _spectrum(hessenberg[:, : k + 1, : k + 1])
         weights = _weights(values, doubt, vectors)
