@@ -18,6 +18,7 @@ SIGMA, PEAK, TOTAL_PER_PIXEL = 0.05, 255.0, 25.0
 ZETA = {"phase": 0.4}
 """The DPS paper's zeta' (FFHQ) where it is not 1."""
 LINEAR = ("super-resolution", "box", "random", "gaussian", "motion")
+GRAY = ("phase", "nonlinear")
 TITLES = {
     "super-resolution": "Super-resolution 4x",
     "box": "Inpainting, box",
@@ -113,7 +114,8 @@ def paper_tasks(
     Gaussian noise of 0.05 where images are in [0, 1] (the paper adds it where they are in [-1, 1]
     and reports the same number), or Poisson noise of images with 255 photons where white. Far
     fields: magnitudes with the same Gaussian noise, or intensities of 25 photons a pixel of the
-    object, whose images are gray. Coarse pixels are bicubic, of counts binned.
+    object. Images are gray there and of the nonlinear blur. Coarse pixels are bicubic; of counts,
+    binned.
     """
     peak = 1.0 if noise == "gaussian" else PEAK
     spec = {"kind": "gaussian", "sigma": SIGMA} if noise == "gaussian" else {"kind": "poisson"}
@@ -133,14 +135,14 @@ def paper_tasks(
             forward: dict[str, Any] = forward,
             outside: bool = outside,
             far: bool = name == "phase",
+            gray: bool = name in GRAY,
         ) -> tuple[Array, Array]:
             edge = slice(margin, margin + side)
             inner = (..., edge, edge)
             wide = peak * (image if outside else image[inner])
-            if far:
-                wide = wide.mean(0) if wide.ndim == 3 else wide
-                if noise == "poisson":
-                    wide = wide * np.sqrt(TOTAL_PER_PIXEL * wide.size / (wide**2).sum())
+            wide = wide.mean(0) if gray and wide.ndim == 3 else wide
+            if far and noise == "poisson":
+                wide = wide * np.sqrt(TOTAL_PER_PIXEL * wide.size / (wide**2).sum())
             axes = "CYX" if wide.ndim == 3 else "YX"
             y = napari_dps.simulate(wide, seed=seed, forward=forward, noise=spec, axes=axes)
             y = np.asarray(y, np.float64)
@@ -152,7 +154,9 @@ def paper_tasks(
 
         # The range of the images is known, as in the paper; a pattern's photons are free.
         known = None if name == "phase" and noise == "poisson" else {"scale": peak}
-        found[name] = Task(TITLES[name], forward, spec, measure, name == "phase", known)
+        found[name] = Task(
+            TITLES[name], forward, spec, measure, name == "phase", known, name in GRAY
+        )
     return found
 
 

@@ -48,6 +48,8 @@ class Task:
         Whether flips and shifts of the object leave the measurement as it is.
     intensity : dict or None
         The object map where it is told rather than estimated.
+    gray : bool
+        Whether colours have to be given up, since the forward model takes none.
     """
 
     title: str
@@ -56,6 +58,7 @@ class Task:
     measure: Callable[[Array, int, int, int], tuple[Array, Array]]
     symmetric: bool = False
     intensity: dict[str, float] | None = None
+    gray: bool = False
 
 
 def frontier_tasks() -> dict[str, Task]:

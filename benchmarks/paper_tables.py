@@ -13,7 +13,7 @@ where white.
 
 Each method draws one sample, as in the paper; of phase retrieval DPS draws four and keeps the one
 with the smallest misfit, and the classical methods restart by themselves. Phase results are
-registered and given one gain before metrics, and are gray. DPS and MCG take --steps steps, 200 by
+registered and given one gain before metrics. DPS and MCG take --steps steps, 200 by
 default where the paper takes 1000; their step length is chosen for every task on the last image,
 which is in no table (--scale tuned), or is the paper's (--scale paper). `auto` is what this package
 takes by default.
@@ -137,7 +137,7 @@ def main(
                             book,
                             row,
                             task,
-                            gray if task.symmetric else source,
+                            gray if task.gray else source,
                             (path, seed),
                             paths[-1],
                             settings,
