@@ -159,9 +159,10 @@ def table(report: dict[str, Any]) -> str:
     ]
     for name, found in report["summary"].items():
         lines += [f"**{report['titles'][name]}.** {answer(found['gate'])}", ""]
-        lines += ["| sampler | calls | seconds | PSNR | SSIM | CRPS | interval score |"]
-        lines += ["|---|---|---|---|---|---|---|"]
         good = [r for r in found["table"] if r["images"]]
+        if good:
+            lines += ["| sampler | calls | seconds | PSNR | SSIM | CRPS | interval score |"]
+            lines += ["|---|---|---|---|---|---|---|"]
         for r in sorted(good, key=lambda r: (r["kind"] != "auto", r["kind"], r["calls"])):
             title = "`auto`: the default" if r["kind"] == "auto" else f"`{r['kind']}`"
             title += f", {FULL}" if r["budget"] == FULL else ""

@@ -187,6 +187,8 @@ def charts(results: Path, /, *, folder: Path = Path("docs/images")) -> None:
     """
     report = json.loads(results.read_text(encoding="utf-8"))
     for name, found in report["summary"].items():
+        if not any(row["images"] for row in found["table"]):
+            continue  # every sampler refused
         path = folder / f"frontier-{name}.png"
         draw(found["table"], report["titles"][name], path)
         say(str(path))

@@ -115,3 +115,37 @@ def test_measure_psf_measures_draws_and_restores(asked, monkeypatch, capsys) -> 
     assert Path("restored.ome.tif").exists()
     with pytest.raises(SystemExit, match="PIXEL_SIZE"):
         run(monkeypatch, "measure_psf.py", "beads.tif")
+
+
+@pytest.mark.parametrize(
+    ("words", "kinds"),
+    [
+        (("compare_samplers.py",), ["mmps", "daps", "pigdm"]),
+        (("compare_samplers.py", "dps"), ["dps"]),
+        (("phase_baselines.py",), ["er", "hio", "oss", "raar", "auto"]),
+        (("phase_baselines.py", "daps"), ["daps"]),
+    ],
+)
+def test_samplers_are_compared_on_one_measurement(monkeypatch, capsys, words, kinds) -> None:
+    given: list[tuple[Any, napari_dps.Recipe]] = []
+
+    def reconstruct(image: Any, **parts: Any) -> Result:
+        recipe = napari_dps.Recipe(**parts)  # what it says can be said
+        given.append((image, recipe))
+        point = len(given) == 1
+        data = np.random.default_rng(0).uniform(0, 9, (1 if point else 4, 64, 64))
+        report = {"misfit": 1.0, "seconds": 2.0, "network_calls": {"forward": 5, "vjp": 7}}
+        report |= {"point_estimate": point}
+        return Result.from_image(data, Image.from_array(data[0]), recipe, report)
+
+    monkeypatch.setattr(napari_dps, "reconstruct", reconstruct)
+    run(monkeypatch, *words)
+    known = [kind for kind in kinds if kind in napari_dps.components.registry("sampler")]
+    assert [recipe.sampler.kind for _, recipe in given] == known
+    assert all(image is given[0][0] or image == given[0][0] for image, _ in given)
+    lines = capsys.readouterr().out.splitlines()[-len(known) :]
+    assert [line.split()[0] for line in lines] == known
+    if words[0] == "compare_samplers.py":
+        assert lines[0].split()[2:5] == ["-", "-", "12"]
+    else:
+        assert lines[0].endswith("(one image)")
