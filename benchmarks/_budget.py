@@ -46,8 +46,8 @@ def fields_for(kind: str, budget: str, samples: int) -> dict[str, Any]:
       of a step, which the sampler itself states: PiGDM, DPS and MCG have half as many steps as
       calls, DAPS and DiffPIR as many, PnP-DM one for the levels of a turn.
 
-    Everything else stays at its default. What a search before the samples costs (``daps`` and
-    ``pnp-dm`` on phase problems) comes on top; the table says what was made.
+    Everything else stays at its default. What a search before the samples costs, as on phase
+    problems, comes on top; the table says what was made.
 
     Parameters
     ----------

@@ -18,6 +18,7 @@ FIGURES = (
     *("psnr", "psnr_one", "ssim", "crps", "interval_score", "coverage"),
     *("seconds", "calls", "forward", "vjp", "misfit"),
 )
+PICTURES = Path(__file__).resolve().parent.parent / "docs" / "images"
 SHARE, DECIBELS, PERCENT = 0.1, 0.3, 0.05
 """The gate: at most this share of the time of 1000-step DPS; better by more than this."""
 # Okabe and Ito's colours, which colour-blind eyes tell apart; kinds beyond them differ by marks.
@@ -158,18 +159,22 @@ def table(report: dict[str, Any]) -> str:
         "",
     ]
     for name, found in report["summary"].items():
-        lines += [f"**{report['titles'][name]}.** {answer(found['gate'])}", ""]
+        title = report["titles"][name]
+        lines += [f"**{title}.** {answer(found['gate'])}", ""]
+        if (PICTURES / f"frontier-{name}.png").is_file():
+            alt = f"{title}: PSNR and CRPS against seconds and calls"
+            lines += [f"![{alt}](images/frontier-{name}.png)", ""]
         good = [r for r in found["table"] if r["images"]]
         if good:
             lines += ["| sampler | calls | seconds | PSNR | SSIM | CRPS | interval score |"]
             lines += ["|---|---|---|---|---|---|---|"]
         for r in sorted(good, key=lambda r: (r["kind"] != "auto", r["kind"], r["calls"])):
-            title = "`auto`: the default" if r["kind"] == "auto" else f"`{r['kind']}`"
-            title += f", {FULL}" if r["budget"] == FULL else ""
-            title = f"[{title}]" if r["point"] else title
-            title += f" ({r['images']} of {many} images)" if r["images"] < many else ""
+            text = "`auto`: the default" if r["kind"] == "auto" else f"`{r['kind']}`"
+            text += f", {FULL}" if r["budget"] == FULL else ""
+            text = f"[{text}]" if r["point"] else text
+            text += f" ({r['images']} of {many} images)" if r["images"] < many else ""
             cells = [
-                *(title, number(r["calls"], 0), number(r["seconds"], 1), number(r["psnr"], 2)),
+                *(text, number(r["calls"], 0), number(r["seconds"], 1), number(r["psnr"], 2)),
                 *(number(r["ssim"], 3), number(r["crps"], 3), number(r["interval_score"], 2)),
             ]
             lines.append(f"| {' | '.join(cells)} |")

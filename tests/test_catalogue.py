@@ -98,9 +98,7 @@ def test_every_kind_has_an_example_and_a_picture() -> None:
 
     for group in PICTURED:
         assert set(EXAMPLES[group]) == set(registry(group))
-    wanted = {
-        f"{CATALOGUE.page_name(*each)}.png" for each in KINDS if each[0] in CATALOGUE.PICTURED
-    }
+    wanted = {f"{CATALOGUE.page_name(*each)}.png" for each in KINDS if each[0] in PICTURED}
     assert {path.name for path in CATALOGUE.PICTURES.glob("*.png")} == wanted
     for path in CATALOGUE.PICTURES.glob("*.png"):
         assert path.stat().st_size < 70_000, f"{path.name} is too large"
