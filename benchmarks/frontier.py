@@ -186,11 +186,12 @@ def charts(results: Path, /, *, folder: Path = Path("docs/images")) -> None:
         Where the charts go.
     """
     report = json.loads(results.read_text(encoding="utf-8"))
+    kinds = sorted({row["kind"] for row in report["rows"]} - {"auto"})
     for name, found in report["summary"].items():
         if not any(row["images"] for row in found["table"]):
             continue  # every sampler refused
         path = folder / f"frontier-{name}.png"
-        draw(found["table"], report["titles"][name], path)
+        draw(found["table"], report["titles"][name], path, kinds)
         say(str(path))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import _frontier
@@ -16,6 +17,7 @@ import paper_tables
 import pytest
 import scipy.linalg
 import skimage.io
+import torch
 from _budget import DEFAULT, FULL, Counted, budgets, fields_for
 from _ledger import Ledger
 from _scores import interval_score, registered, scores
@@ -330,5 +332,51 @@ def test_the_frechet_distance_is_the_textbook_one() -> None:
     expected = apart + np.trace(c1 + c2 - 2 * root)
     assert _perceptual.frechet(first, second) == pytest.approx(expected)
     assert _perceptual.frechet(first, first) == pytest.approx(0, abs=1e-9)
-    with pytest.raises(SystemExit, match="needs the package nobody_has_this"):
+    with pytest.raises(SystemExit, match="FID needs the package nobody_has_this"):
         _perceptual.package("nobody_has_this", "FID")
+
+
+def test_weights_of_the_user_reach_the_networks(tmp_path, monkeypatch) -> None:
+    class Inception(torch.nn.Module):
+        def __init__(self, name: str, features: list[str], **given: str) -> None:
+            super().__init__()
+            assert features == ["2048"]
+            assert given == {"feature_extractor_weights_path": str(tmp_path / "inception.pth")}
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
+            assert (x.dtype, x.shape[1]) == (torch.uint8, 3)
+            return (x.float().mean((2, 3)),)
+
+    class Distance(torch.nn.Module):
+        def __init__(self, **given: Any) -> None:
+            super().__init__()
+            assert given["pnet_rand"]  # nothing is downloaded
+            self.net = torch.nn.Module()
+            for k in range(1, 6):
+                part = torch.nn.Sequential()
+                part.add_module(str(k), torch.nn.Linear(1, 1, bias=False))
+                self.net.add_module(f"slice{k}", part)
+
+        def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            weight = sum(p for part in self.net.children() for p in part.parameters())
+            return (weight * (a - b).abs().mean()).reshape(1, 1, 1, 1)
+
+    fidelity = SimpleNamespace(FeatureExtractorInceptionV3=Inception)
+    found = {"lpips": SimpleNamespace(LPIPS=Distance)}
+    found["torch_fidelity.feature_extractor_inceptionv3"] = fidelity
+    monkeypatch.setattr(_perceptual, "package", lambda name, what: found[name])
+    state = {f"features.{k}.weight": torch.full((1, 1), float(k)) for k in range(1, 6)}
+    torch.save({**state, "classifier.0.weight": torch.zeros(1)}, tmp_path / "vgg.pth")
+    cell, rows = {"noise": "gaussian", "task": "box", "kind": "dps"}, []
+    for name, restored, truth in (("a", 26, 0), ("b", 71, 51)):
+        for kind, value in (("dps", restored), ("truth", truth)):
+            path = tmp_path / "gaussian" / "box" / kind / f"{name}.png"
+            _perceptual.save_picture(np.full((8, 8), value / 255), 1.0, path)
+        rows.append({**cell, "image": f"{name}.tif", "psnr": 20.0})
+    rows.append({**cell, "kind": "mcg", "image": "a.tif", "refused": "no"})
+    said = paper_tables.perceived(rows, tmp_path, tmp_path / "inception.pth", tmp_path / "vgg.pth")
+    assert [row.get("lpips") for row in said if row["kind"] == "mcg"] == [None]
+    (first, second) = (row for row in said if row["kind"] == "dps")
+    assert first["lpips"] == pytest.approx(15 * 26 / 127.5)  # the weights 1 to 5 sum to 15
+    # In each of three equal channels: means 23 apart, spreads of 45 and 51 over the root of two.
+    assert second["fid"] == pytest.approx(3 * (23**2 + (51 - 45) ** 2 / 2))
