@@ -29,13 +29,14 @@ def estimate_cost(run: Run) -> Plan:
     shape = run._problem.operator.x_shape
     channels = shape[0] if run._colour else 1
     together = run.recipe.sampler.interacting
+    at_once = run._layout.images(run._problem, run.recipe.sampler)
     pixels = math.prod(shape) // channels
     side = shape[2:] if run._planes else shape[1:]
     if run.recipe.prior.kind != "gaussian":
         side = tuple(min(n, 64) for n in side)
     # The batch of the run, since samples share its threads; small, since the plan is quick.
     images = shape[0] // channels * (shape[1] if run._planes else 1)
-    batch = run.at_once if together else min(run._layout.batch * images, CPU_BATCH)
+    batch = at_once if together else min(run._layout.batch * images, CPU_BATCH)
     x = torch.zeros((batch, channels, *side), dtype=run._problem.y.dtype, device=run.device)
     classical = run.recipe.sampler.classical
     forward, backward = (0.0, 0.0) if classical else _clocked(run._prior, x)
@@ -48,7 +49,7 @@ def estimate_cost(run: Run) -> Plan:
     search = len(run._live) * run._sampler.search_calls(run._problem.operator.operator.multimodal)
     seconds = steps * ratio * (per_step[0] * forward + per_step[1] * backward)
     seconds += search * ratio * forward
-    at_once = run.at_once if together else min(run._layout.batch, CPU_BATCH, items)
+    at_once = at_once if together else min(at_once, CPU_BATCH, items)
     seconds += (steps + search) / at_once * _rehearsed(run, at_once)
     held = pixels * run._layout.batch
     if run._layout.planes is not None:

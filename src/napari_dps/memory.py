@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from napari_dps.errors import OutOfMemoryError
+
+if TYPE_CHECKING:
+    from napari_dps.core.problem import Problem
+    from napari_dps.kinds import SamplerChoice
 
 GIB = 2**30
 CPU_BUDGET = 2.5 * GIB
@@ -24,6 +29,12 @@ class Layout:
     batch: int
     tile: int | None = None
     planes: int | None = None
+
+    def images(self, problem: Problem, sampler: SamplerChoice) -> int:
+        """Return how many images a network call may hold; more small ones of a whole cloud."""
+        if not sampler.interacting:
+            return self.batch
+        return max(self.batch, SMALL_PIXELS // math.prod(problem.operator.x_shape))
 
 
 def free_bytes(device: str) -> float:

@@ -18,7 +18,7 @@ from napari_dps.datum import datum_of, grid_of
 from napari_dps.errors import DPSError, InputError
 from napari_dps.image import Image
 from napari_dps.light import illuminated
-from napari_dps.memory import SMALL_PIXELS, Layout, is_out_of_memory, layout, smaller
+from napari_dps.memory import Layout, is_out_of_memory, layout, smaller
 from napari_dps.prepare import Prepared, open_image, prepare
 from napari_dps.progress import Cancelled, Plan, Progress
 from napari_dps.recipe import Recipe
@@ -275,17 +275,8 @@ class Run:
         problem.calls = self._problem.calls
         problem.checkpoint = self._check_cancel
         problem.prior = whole_prior(self)
-        problem.at_once = self.at_once if self._layout else None
+        problem.at_once = self._layout and self._layout.images(self._problem, self.recipe.sampler)
         return problem
-
-    @property
-    def at_once(self) -> int:
-        """Images that a network call may hold; more small ones where samples are interacting."""
-        assert self._layout is not None
-        if not self.recipe.sampler.interacting:
-            return self._layout.batch
-        pixels: int = math.prod(self._problem.operator.x_shape)
-        return max(self._layout.batch, SMALL_PIXELS // pixels)
 
     def _sample(self, batch: list[tuple[int, int]]) -> Iterator[Any]:
         from napari_dps.core.streams import Streams

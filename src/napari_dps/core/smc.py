@@ -277,6 +277,6 @@ class Cloud:
             "ess": [round(size, 1) for size in self.ess],
             "least_ess": round(min(self.ess), 1),
             "resampled": self.resampled,
-            "distinct_samples": len(chosen.unique()),
-            "distinct_ancestors": len(self._roots[chosen].unique()),
+            "distinct_samples": len(set(chosen.tolist())),
+            "distinct_ancestors": len(set(self._roots[chosen].tolist())),
         }

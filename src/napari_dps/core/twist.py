@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -61,13 +62,15 @@ class Twisted:
         """Put the particles of several calls one after another."""
         if len(parts) == 1:
             return parts[0]
-        columns = ([getattr(part, f.name) for part in parts] for f in fields(Twisted))
-        return Twisted(*(None if c[0] is None else torch.cat(c) for c in columns))
+        columns: list[list[Any]] = [[getattr(p, f.name) for p in parts] for f in fields(Twisted)]
+        joined: list[Any] = [None if c[0] is None else torch.cat(c) for c in columns]
+        return Twisted(*joined)
 
     def take(self, index: Tensor) -> Twisted:
         """Return the particles numbered ``index``."""
-        values = (getattr(self, f.name) for f in fields(self))
-        return Twisted(*(None if v is None else v[index] for v in values))
+        values: list[Any] = [getattr(self, f.name) for f in fields(self)]
+        taken: list[Any] = [None if v is None else v[index] for v in values]
+        return Twisted(*taken)
 
     def ahead(self, last: Twisted, before: float, sigma: float, lower: float) -> Twisted:
         """Return means extrapolated to the middle of the step, in log sigma.
@@ -186,7 +189,9 @@ class Twist:
     def __call__(self, x: Tensor, sigma: float) -> Twisted:
         """Return what data say of particles (P, d) at ``sigma``, in calls of :meth:`size`."""
         work = self._of_pixels if self.dense else self._of_data
-        return Twisted.join([work(self._image(part), sigma) for part in x.split(self.size())])
+        return Twisted.join(
+            [work(self._image(part), sigma) for part in torch.split(x, self.size())]
+        )
 
     # -- the covariance ------------------------------------------------------------------------
 
