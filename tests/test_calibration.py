@@ -76,6 +76,11 @@ def test_intervals_of_a_sampler_with_half_the_spread_cover_once_calibrated() -> 
     found = fitted(60)
     assert found.nominal_coverage["0.9"] == pytest.approx(0.58, abs=0.05)
     assert found.calibrated_coverage["0.9"] == pytest.approx(0.9, abs=0.02)
+    # All pixels are alike here, so that no part of them is covered less.
+    assert found.bright_coverage == pytest.approx(0.9, abs=0.03)
+    assert len(found.decile_coverage) == 10
+    # Its own chance makes the smallest deviations too small.
+    assert found.decile_coverage[0] < 0.9 < found.decile_coverage[-1]
     assert found.calibrated_score["0.9"] < found.nominal_score["0.9"]
     # The error of the mean of 20 samples of half the spread, of it: 1/0.514.
     assert found.spread_skill == pytest.approx(0.51, abs=0.02)

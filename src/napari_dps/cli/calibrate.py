@@ -130,8 +130,11 @@ def calibrate(**given: Any) -> int:
         ("CRPS", found.crps),
         ("error of the mean", found.rmse),
         ("spread / error of the mean", found.spread_skill),
+        ("90% interval, brightest fifth", found.bright_coverage),
+        ("90% interval, least covered tenth by std", min(found.decile_coverage)),
+        ("90% interval, most covered tenth by std", max(found.decile_coverage)),
     ]
-    print_table("error bars as drawn", ("metric", "value"), figures)
+    print_table("error bars", ("metric", "value"), figures)
     note(f"{out}: use it with reconstruct --calibration {out}")
     return 0
 

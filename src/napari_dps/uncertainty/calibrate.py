@@ -231,6 +231,7 @@ def _record(
     return {
         "crop": index,
         "source": scene.source,
+        "name": scene.name,
         "parts": parts_of(result.recipe, result.report, len(result), _pixel_size(result)),
         "versions": result.report["versions"],
         "seconds": time.perf_counter() - begin,

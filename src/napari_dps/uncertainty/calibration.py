@@ -71,6 +71,10 @@ class Calibration(BaseModel):
     calibrated_coverage: dict[str, float | None]
     """Share of pixels inside the scaled intervals, each image judged by a factor fitted to the
     others (leave one out); None where the others are too few."""
+    bright_coverage: float
+    """The latter at 90 %, of the brightest fifth of each image: not promised, but measured."""
+    decile_coverage: tuple[float, ...]
+    """The latter at 90 %, by tenths of each image's standard deviation, from small to large."""
     nominal_score: dict[str, float | None]
     """Interval score of the former, in the input's units: lower is better."""
     calibrated_score: dict[str, float | None]

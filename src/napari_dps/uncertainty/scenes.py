@@ -38,6 +38,8 @@ class Scene:
     ----------
     source : str
         ``"phantoms"``, ``"prior"`` or ``"images"``.
+    name : str
+        Of the image.
     measured : ndarray, shape (Y, X)
         The measurement in its own units.
     truth : ndarray, shape (Y, X)
@@ -47,6 +49,7 @@ class Scene:
     """
 
     source: str
+    name: str
     measured: Array
     truth: Array
     wide: Any
@@ -175,7 +178,7 @@ class Bench:
 
         from napari_dps.core.streams import Streams
 
-        source, objects = self._object(index, attempt)
+        source, name, objects = self._object(index, attempt)
         wide = torch.as_tensor(objects, dtype=torch.float64)[None, None]
         z = self.operator(wide)
         seed = seed_of(self.seed, index, 10 + attempt)
@@ -186,21 +189,22 @@ class Bench:
         measured = self.noise.recorded(y.numpy().reshape(self.grid.shape))
         field = self.operator.crop(wide)[0, 0].numpy()
         truth = self.recipe.forward.object_to_input(field, self.gain, self.offset)
-        return Scene(source, np.asarray(measured), np.asarray(truth, dtype=np.float64), wide)
+        return Scene(source, name, np.asarray(measured), np.asarray(truth, dtype=np.float64), wide)
 
-    def _object(self, index: int, attempt: int) -> tuple[str, Array]:
-        """Return where an object comes from and its photoelectrons, beyond the field too."""
+    def _object(self, index: int, attempt: int) -> tuple[str, str, Array]:
+        """Return source, name and photoelectrons of an object, beyond the field too."""
         rows, columns = self.operator.x_shape[1:]
         rng = np.random.default_rng([self.seed, index, attempt])
         if self._images is not None:
             order = np.random.default_rng([self.seed, index // len(self._images)])
             place = int(order.permutation(len(self._images))[index % len(self._images)])
-            return "images", self._lit(self._cut(self._images[place].pixels, rng))
+            image = self._images[place]
+            return "images", image.name, self._lit(self._cut(image.pixels, rng))
         if index % 2 == 0:
             from napari_dps.training.phantoms import phantom
 
-            image = phantom(rng, max(128, self.side))
-            return "phantoms", self._lit(self._cut(image, rng))
+            drawn = phantom(rng, max(128, self.side))
+            return "phantoms", "phantom", self._lit(self._cut(drawn, rng))
         from napari_dps.api import sample_prior
 
         seed = seed_of(self.seed, index, attempt)
@@ -208,7 +212,7 @@ class Bench:
         share = (draw.astype(np.float64) + 1) / 2
         # A draw may lie below zero, light may not.
         share = np.clip(share, 0, None) if self.counting else share
-        return "prior", self.background + (self.photons - self.background) * share
+        return "prior", "draw", self.background + (self.photons - self.background) * share
 
     def _cut(self, image: Any, rng: np.random.Generator) -> Array:
         """Return a crop at a random place where there is something to see."""

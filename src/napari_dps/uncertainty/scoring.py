@@ -21,11 +21,13 @@ from napari_dps.uncertainty.conformal import (
     interval_score,
 )
 
-__all__ = ["combine", "score"]
+__all__ = ["bright_and_deciles", "combine", "score", "unpack"]
 
 Array = NDArray[np.float64]
 
 BLOCK, BANDS = 8, 4
+CONDITIONAL = 0.9
+"""Level whose coverage is told apart for bright pixels and by standard deviation."""
 
 
 def score(result: Any, truth: Array, misfit: float, seed: int) -> dict[str, Any]:
@@ -64,6 +66,7 @@ def score(result: Any, truth: Array, misfit: float, seed: int) -> dict[str, Any]
         "scale": [float(v) for v in result.report["scale"]],
         "error": pack(np.abs(truth - np.asarray(result.mean, dtype=np.float64))),
         "std": pack(std),
+        "mean": pack(mean),
     }
 
 
@@ -115,6 +118,22 @@ def _bands(images: Array) -> Array:
     return np.stack([power[..., ring == k].sum(-1) for k in range(BANDS)], axis=-1)
 
 
+def bright_and_deciles(inside: Array, mean: Array, std: Array) -> tuple[float, list[float]]:
+    """Return the covered share of an image's brightest fifth, and of each tenth by std.
+
+    Parameters
+    ----------
+    inside : ndarray of bool
+        Which pixels the interval covers.
+    mean, std : ndarray
+        Of the samples; tenths go from the smallest std to the largest.
+    """
+    flat = inside.ravel()
+    bright = flat[mean.ravel() >= np.quantile(mean, 0.8)]
+    tenths = np.array_split(flat[np.argsort(std, axis=None, kind="stable")], 10)
+    return float(bright.mean()), [float(part.mean()) for part in tenths]
+
+
 def combine(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return factors and figures of many records, by the names of a Calibration's fields.
 
@@ -141,8 +160,16 @@ def combine(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         found["calibrated_coverage"][name] = found["calibrated_score"][name] = None
         if len(records) - 1 >= crops_needed(level):
             factors = fit_without_each(scores, level)
-            inside = [np.mean(s <= f) for s, f in zip(scores, factors, strict=True)]
-            found["calibrated_coverage"][name] = float(np.mean(inside))
+            inside = [s <= f for s, f in zip(scores, factors, strict=True)]
+            found["calibrated_coverage"][name] = float(np.mean([i.mean() for i in inside]))
+            if level == CONDITIONAL:
+                means = [unpack(r["mean"]) for r in records]
+                parts = [
+                    bright_and_deciles(i, m, s)
+                    for i, m, s in zip(inside, means, spreads, strict=True)
+                ]
+                found["bright_coverage"] = float(np.mean([b for b, _ in parts]))
+                found["decile_coverage"] = tuple(np.mean([d for _, d in parts], axis=0).tolist())
             found["calibrated_score"][name] = float(
                 np.mean(
                     [
