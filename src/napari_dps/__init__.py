@@ -18,14 +18,18 @@ if TYPE_CHECKING:
     from napari_dps.recipe import Recipe
     from napari_dps.result import Result
     from napari_dps.training.train import train
+    from napari_dps.uncertainty.calibrate import calibrate
+    from napari_dps.uncertainty.calibration import Calibration
     from napari_dps.uncertainty.measure import measure
 
     __version__: str
 
 __all__ = [
+    "Calibration",
     "Recipe",
     "Result",
     "__version__",
+    "calibrate",
     "measure",
     "measure_camera",
     "measure_psf",
@@ -37,8 +41,10 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Calibration": "napari_dps.uncertainty.calibration",
     "Recipe": "napari_dps.recipe",
     "Result": "napari_dps.result",
+    "calibrate": "napari_dps.uncertainty.calibrate",
     "measure": "napari_dps.uncertainty.measure",
     "measure_camera": "napari_dps.camera",
     "measure_psf": "napari_dps.beads",

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import math
 import os
-import warnings
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +11,14 @@ import numpy as np
 
 from napari_dps import _resultfile
 from napari_dps._quantiles import check_level, quantiles, ranks, samples_needed
-from napari_dps.errors import DPSError, InputError
+from napari_dps._resultmeta import load_recipe, plain, recipe_text
+from napari_dps.errors import InputError
 from napari_dps.image import Image
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+
+    from napari_dps.uncertainty.calibration import Calibration
 
 __all__ = ["Result", "samples_needed"]
 
@@ -96,7 +95,7 @@ class Result:
         self.translate = image.translate
         self.name = image.name
         self.recipe = recipe
-        self.report: dict[str, Any] = _plain(dict(report or {}), "report")
+        self.report: dict[str, Any] = plain(dict(report or {}), "report")
         self.report.setdefault("complete", True)
         self._source: str | None = None
 
@@ -232,12 +231,12 @@ class Result:
         return quantiles(self._get("samples"), ranks([q], self._count))[0]
 
     def interval(self, level: float = 0.9) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Per-pixel credible interval with equal tails.
+        """Per-pixel interval: credible with equal tails or, once calibrated, mean +- lambda std.
 
         Parameters
         ----------
         level : float
-            Probability inside, above 0 and below 1.
+            Probability inside, above 0 and below 1; of a calibrated result one of those fitted.
 
         Returns
         -------
@@ -247,13 +246,45 @@ class Result:
         Raises
         ------
         InputError
-            If there are fewer than (1 + level)/(1 - level) samples.
+            If there are fewer than (1 + level)/(1 - level) samples, or the calibration did not
+            fit this level.
         """
         self._needs_posterior("an interval")
+        if "intervals" in self.report:
+            from napari_dps.uncertainty.calibration import calibrated_interval
+
+            return calibrated_interval(self, level)
         check_level(level, self._count)
         at = ranks([(1.0 - level) / 2.0, (1.0 + level) / 2.0], self._count)
         low, high = quantiles(self._get("samples"), at)
         return low, high
+
+    def calibrated(self, calibration: Calibration, *, flag: bool = False) -> Result:
+        """Return this result with intervals that were tested to cover.
+
+        ``interval(level)`` is then mean -+ lambda std, and ``report["calibration"]`` says
+        "calibrated on N images" in place of "nominal". Samples and quantiles stay as they are.
+
+        Parameters
+        ----------
+        calibration : Calibration
+            Of the same recipe; :func:`napari_dps.calibrate` makes it.
+        flag : bool
+            Apply it to another recipe all the same: report and a warning say so.
+
+        Raises
+        ------
+        InputError
+            If the calibration belongs to another recipe; the sentence names the first difference.
+        """
+        from napari_dps.uncertainty.calibration import applied
+
+        self._needs_posterior("an interval")
+        other = Result.__new__(Result)
+        other.__dict__.update(self.__dict__)
+        other._arrays = dict(self._arrays)
+        other.report = plain(applied(self, calibration, flag=flag), "report")
+        return other
 
     def _needs_posterior(self, what: str) -> None:
         if self.point_estimate:
@@ -308,7 +339,7 @@ class Result:
         arrays = {name: getattr(self, name) for name in _resultfile.SERIES if name in names}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            recipe = _recipe_text(self.recipe, path.parent)
+            recipe = recipe_text(self.recipe, path.parent)
         except OSError as error:
             raise InputError(f"'{path}' cannot be written: {error.strerror or error}.") from error
         meta = {
@@ -320,7 +351,7 @@ class Result:
             "units": list(self.units),
             "translate": list(self.translate),
             "recipe": recipe,
-            "report": _plain(self.report, "report"),
+            "report": plain(self.report, "report"),
         }
         _resultfile.write(path, arrays, meta)
         return path
@@ -357,44 +388,7 @@ class Result:
         result._set(
             arrays[first][0] if first == "samples" else arrays[first],
             meta["axes"], meta["scale"], meta["units"], meta["translate"], meta["name"],
-            _load_recipe(meta["recipe"], path), meta["report"],
+            load_recipe(meta["recipe"], path), meta["report"],
         )  # fmt: skip
         result._source = str(path)
         return result
-
-
-def _recipe_text(recipe: Any, folder: Path) -> str | None:
-    if recipe is None:
-        return None
-    if isinstance(recipe, Mapping):
-        return json.dumps(_plain(recipe, "recipe"))
-    return str(recipe.to_json(folder=folder))
-
-
-def _load_recipe(text: str | None, path: Path) -> Any:
-    if text is None:
-        return None
-    from napari_dps.recipe import Recipe
-
-    try:
-        return Recipe.from_json(text, folder=path.parent)
-    except DPSError as error:
-        warnings.warn(f"the recipe in '{path}' is kept as a dict: {error}", stacklevel=3)
-        return json.loads(text)
-
-
-def _plain(value: Any, where: str) -> Any:
-    """Turn NumPy scalars, arrays, paths and the like into what JSON can hold."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item, f"{where}.{key}") for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(item, where) for item in value]
-    if hasattr(value, "tolist"):  # arrays and scalars of NumPy and torch
-        return _plain(value.tolist(), where)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
-    if isinstance(value, (os.PathLike, date, datetime)):
-        return str(value)
-    raise InputError(f"{where} holds a {type(value).__name__}, which JSON cannot store.")

@@ -11,6 +11,7 @@ from cyclopts import App, CycloptsError
 from pydantic import ValidationError
 
 from napari_dps.cli import (
+    calibrate,
     camera,
     catalogue,
     demo,
@@ -36,6 +37,7 @@ VERBS = {
     "simulate": simulate,
     "sample": sample,
     "evaluate": evaluate,
+    "calibrate": calibrate,
     "camera": camera,
     "psf": psf,
     "train": train,

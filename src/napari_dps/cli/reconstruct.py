@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -24,6 +25,9 @@ from napari_dps.cli._progress import ProgressDisplay, stop_on_signals
 from napari_dps.cli._terminal import complain, duration, note, plain, print_json, size
 from napari_dps.errors import DPSError, InputError, OutOfMemoryError
 from napari_dps.recipe import Recipe
+
+if TYPE_CHECKING:
+    from napari_dps.uncertainty.calibration import Calibration
 
 GROUPS = tuple(components.GROUPS)
 PARTS = ("mean", "std", "samples")
@@ -50,24 +54,9 @@ def input_parameters() -> list[inspect.Parameter]:
     ]
 
 
-def command(chosen: Chosen) -> Callable[..., Any]:
-    """Return the command, with the options of the chosen components."""
-    inputs = inspect.Parameter(
-        "inputs",
-        inspect.Parameter.VAR_POSITIONAL,
-        annotation=Annotated[str, Parameter(help="TIFF, OME-TIFF, PNG or npy files.")],
-    )
-    out = "Result: a .tif, .ome.tif or .zarr file; a folder for several inputs."
-    parameters = [
-        inputs,
-        option("out", str, out, short="-o", required=True, group="Output"),
-        option("write", list[str], "Which of mean, std, samples to keep.", group="Output"),
-        option("report", Path, "Also write the report to this JSON file.", group="Output"),
-        option("json", bool, "Print one JSON object on stdout.", default=False, group="Output"),
-        option("quiet", bool, "Show no progress.", short="-q", default=False, group="Output"),
-        *input_parameters(),
-        option("valid", str, "Mask file, nonzero where a pixel counts.", group="Input"),
-        *recipe_parameters(chosen),
+def intensity_parameters() -> list[inspect.Parameter]:
+    """Return the options of the object map, for every verb that restores."""
+    return [
         option(
             "intensity",
             Literal["auto"],
@@ -88,6 +77,34 @@ def command(chosen: Chosen) -> Callable[..., Any]:
             group="Choices",
             dotted=True,
         ),
+    ]
+
+
+def command(chosen: Chosen) -> Callable[..., Any]:
+    """Return the command, with the options of the chosen components."""
+    inputs = inspect.Parameter(
+        "inputs",
+        inspect.Parameter.VAR_POSITIONAL,
+        annotation=Annotated[str, Parameter(help="TIFF, OME-TIFF, PNG or npy files.")],
+    )
+    out = "Result: a .tif, .ome.tif or .zarr file; a folder for several inputs."
+    parameters = [
+        inputs,
+        option("out", str, out, short="-o", required=True, group="Output"),
+        option("write", list[str], "Which of mean, std, samples to keep.", group="Output"),
+        option("report", Path, "Also write the report to this JSON file.", group="Output"),
+        option("json", bool, "Print one JSON object on stdout.", default=False, group="Output"),
+        option("quiet", bool, "Show no progress.", short="-q", default=False, group="Output"),
+        *input_parameters(),
+        option("valid", str, "Mask file, nonzero where a pixel counts.", group="Input"),
+        option(
+            "calibration",
+            Path,
+            "Calibration (.json) of this recipe, for intervals tested to cover.",
+            group="Input",
+        ),
+        *recipe_parameters(chosen),
+        *intensity_parameters(),
         option("samples", int, "Posterior samples to draw (20).", group="Choices"),
         option("seed", int, "Seed of all random numbers (0).", group="Choices"),
         option("device", str, "auto, cpu, cuda, cuda:1, mps.", default="auto", group="Choices"),
@@ -102,13 +119,18 @@ def reconstruct(*inputs: str, **given: Any) -> int:
         check_report(given["report"], jobs)
     write = parse_write(given.get("write"))
     recipe = recipe_from(given)
+    calibration = None
+    if given.get("calibration") is not None:
+        from napari_dps.uncertainty.calibration import Calibration
+
+        calibration = Calibration.load(given["calibration"])
     if recipe.sampler.point_estimate:
         write = of_point_estimate(write, recipe.sampler.kind, bool(given.get("write")))
     outcomes: list[dict[str, Any]] = []
     code = 0
     for job in jobs:
         try:
-            outcomes.append(restore(job, recipe, write, given))
+            outcomes.append(restore(job, recipe, write, given, calibration))
         except Stopped as stopped:
             if stopped.outcome is None:
                 complain("stopped before a sample was finished; nothing was written")
@@ -166,7 +188,11 @@ def of_point_estimate(write: tuple[str, ...], kind: str, asked: bool) -> tuple[s
 
 
 def restore(
-    job: Job, recipe: Recipe, write: tuple[str, ...], given: dict[str, Any]
+    job: Job,
+    recipe: Recipe,
+    write: tuple[str, ...],
+    given: dict[str, Any],
+    calibration: Calibration | None = None,
 ) -> dict[str, Any]:
     """Restore one image and save the result.
 
@@ -187,8 +213,10 @@ def restore(
         axes=given.get("axes"),
         pixel_size=floats(given.get("pixel_size"), "--pixel-size"),
     )
-    if not quiet:
-        plan = run.plan()
+    plan = run.plan() if not quiet or calibration is not None else None
+    if calibration is not None:
+        _check_calibration(run, calibration, given["calibration"])
+    if plan is not None and not quiet:
         tile = "no tiles" if plan.tile is None else f"tiles of {plan.tile} px"
         note(
             f"{job.source}: about {duration(plan.seconds)}, {size(plan.bytes)}, "
@@ -223,6 +251,8 @@ def restore(
         if stop.asked:
             raise Stopped(None) from None
         raise
+    if calibration is not None:
+        result = _calibrated(result, calibration)
     result.save(job.target, write=write)
     outcome = {"input": job.source, "output": str(job.target), "report": plain(result.report)}
     if not given.get("json"):
@@ -232,11 +262,42 @@ def restore(
     return outcome
 
 
-def tell_warnings(warnings: list[str], told: int) -> int:
+def _check_calibration(run: Any, calibration: Calibration, path: Path) -> None:
+    """Refuse, before anything is drawn, a calibration of another recipe."""
+    from napari_dps.uncertainty.calibration import differences_of_run
+
+    if run.recipe.sampler.point_estimate:
+        raise InputError(
+            f"the sampler {run.recipe.sampler.kind!r} gives a point estimate without error bars; "
+            "leave --calibration out, or choose a sampler that draws samples, such as 'auto'"
+        )
+    found = differences_of_run(run, calibration)
+    if found:
+        raise InputError(
+            f"the calibration {str(path)!r} belongs to another recipe ({found[0]}); calibrate "
+            "this one, or leave --calibration out"
+        )
+
+
+def _calibrated(result: Any, calibration: Calibration) -> Any:
+    """Return the result with its calibration; one that was stopped early keeps its own."""
+    found = calibration.matches(result)
+    if found:  # fewer samples than asked for: what was drawn is kept all the same
+        note(f"warning: the calibration was not applied ({found[0]}): intervals are nominal")
+        return result
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        other = result.calibrated(calibration)
+    for warning in caught:
+        note(f"warning: {warning.message}")
+    return other
+
+
+def tell_warnings(texts: list[str], told: int) -> int:
     """Print the warnings that were not told yet; return how many were told in all."""
-    for text in warnings[told:]:
+    for text in texts[told:]:
         note(f"warning: {text}")
-    return len(warnings)
+    return len(texts)
 
 
 def _summary(job: Job, result: Any) -> str:

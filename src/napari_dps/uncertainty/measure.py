@@ -44,7 +44,7 @@ class Measurement:
     position_unit : str
         Of ``position``.
     note : str
-        What the interval rests on: "nominal", or which calibration.
+        What the interval rests on: "nominal", the spread of the draws as it is.
     """
 
     names: tuple[str, ...]
@@ -242,7 +242,10 @@ def _samples(result: Any) -> NDArray[Any]:
 
 def _note(result: Any) -> str:
     """Return what the spread of a result rests on."""
-    return str(getattr(result, "report", {}).get("calibration") or "nominal")
+    report = getattr(result, "report", {})
+    if "intervals" in report:  # a calibration is of pixels, and says nothing of other numbers
+        return "nominal"
+    return str(report.get("calibration") or "nominal")
 
 
 def _row(value: Any, function: Any) -> tuple[tuple[str, ...], NDArray[np.float64]]:

@@ -1,0 +1,382 @@
+"""A calibration: factors that make a recipe's intervals cover, and what was measured on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from napari_dps.arrays import ArrayRef, NumberOrArray
+from napari_dps.components import Component, sentence
+from napari_dps.errors import InputError
+from napari_dps.recipe import Recipe
+from napari_dps.uncertainty.conformal import scaled_interval
+
+if TYPE_CHECKING:
+    from napari_dps.result import Result
+    from napari_dps.run import Run
+
+__all__ = ["Calibration", "applied", "calibrated_interval", "differences_of_run", "parts_of"]
+
+FORMAT = 1
+OF_THE_IMAGE = {"mask", "mask_seed", "flat_field", "full_scale"}
+"""Fields of forward models that say which pixels count: each image has its own."""
+TOLERANCE = 0.1
+"""How far noise and pixel size may differ, relatively."""
+BRIGHTNESS = 2.0
+"""Factor beyond the calibration's darkest and brightest object at which a result is warned of."""
+
+
+class Calibration(BaseModel):
+    """Factors lambda for intervals mean -+ lambda std, and how honest error bars were found to be.
+
+    Made by :func:`napari_dps.calibrate`; used by :meth:`napari_dps.Result.calibrated`. Coverage
+    is promised in expectation over images exchangeable with those of the calibration, not for one
+    image, and not for bright, dark or otherwise chosen pixels (see ``docs/calibration.md``).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    format: int = FORMAT
+    """Of the file."""
+    parts: dict[str, Any]
+    """What it belongs to: forward, noise, sampler, prior, samples, pixel_size."""
+    images: int
+    """Number of images that the factors rest on."""
+    size: int
+    """Side of their measurements in pixels."""
+    sources: dict[str, int]
+    """Where they came from: how many phantoms, draws of the prior, crops of images."""
+    seed: int
+    """Of crops, noise and samples."""
+    photons: float
+    """Brightness: the 99.8th percentile of an object, in photoelectrons (for Gaussian noise in the
+    measurement's own units)."""
+    background: float
+    """Darkest value of an object, in the same units."""
+    scales: tuple[float, float]
+    """Smallest and largest contrast of the object map."""
+    lambdas: dict[str, float]
+    """Factor by level."""
+    nominal_coverage: dict[str, float | None]
+    """Share of pixels inside the intervals of order statistics, by level; None where there were
+    too few samples."""
+    calibrated_coverage: dict[str, float | None]
+    """Share of pixels inside the scaled intervals, each image judged by a factor fitted to the
+    others (leave one out); None where the others are too few."""
+    bright_coverage: float
+    """The latter at 90 %, of the brightest fifth of each image: not promised, but measured."""
+    decile_coverage: tuple[float, ...]
+    """The latter at 90 %, by tenths of each image's standard deviation, from small to large."""
+    nominal_score: dict[str, float | None]
+    """Interval score of the former, in the input's units: lower is better."""
+    calibrated_score: dict[str, float | None]
+    """Interval score of the latter."""
+    crps: float
+    """Continuous ranked probability score of the samples, in the input's units."""
+    rmse: float
+    """Root-mean-square error of the mean, in the input's units."""
+    spread_skill: float | None
+    """Spread of the samples over the error of their mean: 1 for honest error bars."""
+    ranks: dict[str, tuple[float, ...]]
+    """Share of the truth's ranks among the samples (flat for honest ones): of pixels (``pixel``),
+    sums of 8 x 8 pixels (``region``), power in four bands of frequency (``band``) and chi-square
+    of the data (``misfit``). Of antithetic pairs the first partners count."""
+    calibrated_by: str = "leave-one-out"
+    """How ``calibrated_coverage`` was measured."""
+    versions: dict[str, str] = {}
+    """Of what computed it."""
+    seconds: float = 0.0
+    """That it took."""
+
+    def __repr__(self) -> str:
+        """Recipe and factors in one line."""
+        factors = ", ".join(f"{float(k):.0%}: {v:.2f}" for k, v in self.lambdas.items())
+        return f"<Calibration on {self.images} images, {factors}>"
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """Levels that were fitted."""
+        return tuple(float(level) for level in self.lambdas)
+
+    def factor(self, level: float) -> float:
+        """Return lambda of a level.
+
+        Raises
+        ------
+        InputError
+            If it was not fitted; the sentence names those that were.
+        """
+        return _factor(self.lambdas, level)
+
+    def save(self, path: str | Path) -> Path:
+        """Write it as JSON.
+
+        Raises
+        ------
+        InputError
+            If the disk refuses.
+        """
+        path = Path(path).expanduser()
+        part = path.with_name(f".{path.name}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            part.replace(path)
+        except OSError as error:
+            raise InputError(
+                f"the calibration cannot be written to {str(path)!r} ({error.strerror or error}); "
+                "name a file in a folder that can be written"
+            ) from error
+        finally:
+            part.unlink(missing_ok=True)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read what :meth:`save` has written.
+
+        Raises
+        ------
+        InputError
+            If it cannot be read, is none, or was written by a later napari-dps.
+        """
+        path = Path(path).expanduser()
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(
+                f"the calibration {str(path)!r} cannot be read ({error.strerror or error})"
+            ) from error
+        except ValueError as error:
+            raise InputError(f"{str(path)!r} is no calibration: it is no JSON") from error
+        if not isinstance(fields, dict) or "lambdas" not in fields:
+            raise InputError(f"{str(path)!r} is no calibration; `napari-dps calibrate` writes one")
+        found = fields.get("format")
+        if not isinstance(found, int) or found > FORMAT:
+            raise InputError(
+                f"{str(path)!r} was written by a later napari-dps (format {found}, this one reads "
+                f"up to {FORMAT}); update napari-dps"
+            )
+        try:
+            return cls(**fields)
+        except ValidationError as error:
+            raise InputError(sentence(error, f"the calibration {str(path)!r}", cls)) from None
+
+    def matches(self, result: Result) -> list[str]:
+        """Return how a result's recipe differs from the calibration's; empty where it does not.
+
+        The prior's weights, the sampler with all its fields, the forward model, the noise and the
+        number of samples must agree. What is read from each image need not: intensities, gain and
+        offset (they only choose units), noise that was estimated, and which pixels count.
+
+        Parameters
+        ----------
+        result : Result
+            With its recipe.
+        """
+        if not isinstance(result.recipe, Recipe):
+            return ["recipe: the result does not know its own"]
+        found = parts_of(result.recipe, result.report, len(result), _pixel_size(result))
+        return self.differences(found)
+
+    def differences(self, parts: Mapping[str, Any]) -> list[str]:
+        """Return how parts as :func:`parts_of` gives them differ from the calibration's."""
+        found = []
+        for name in ("prior", "sampler", "forward", "noise", "samples"):
+            found += _different(name, parts[name], self.parts[name])
+        if self.parts["pixel_size"] is not None and not _near(
+            parts["pixel_size"], self.parts["pixel_size"]
+        ):
+            found.append(_words("pixel size", parts["pixel_size"], self.parts["pixel_size"]))
+        return found
+
+
+def parts_of(
+    recipe: Recipe,
+    report: Mapping[str, Any],
+    samples: int,
+    pixel_size: tuple[float, ...] | None = None,
+) -> dict[str, Any]:
+    """Return the canonical parts of a resolved recipe that a calibration depends on.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Resolved by a run.
+    report : dict
+        Its report: ``prior`` and ``noise`` are used.
+    samples : int
+        Samples drawn.
+    pixel_size : tuple of float, optional
+        Micrometres per pixel.
+    """
+    prior = dict(report.get("prior") or {}) or recipe.prior.identity()
+    return {
+        "forward": _fields(recipe.forward, OF_THE_IMAGE),
+        "noise": _noise(recipe.noise, report.get("noise") or {}),
+        "sampler": _fields(recipe.sampler, set()),
+        "prior": {name: prior.get(name) for name in ("kind", "name", "hash")},
+        "samples": samples,
+        "pixel_size": None if pixel_size is None else list(pixel_size),
+    }
+
+
+def differences_of_run(run: Run, calibration: Calibration) -> list[str]:
+    """Return how a planned run differs from a calibration, before anything is drawn."""
+    recipe = run.recipe
+    pixel = recipe.forward.object_pixel_size(run._grid)
+    report = {"noise": run._noise_report, "prior": run._prior_facts}
+    found = parts_of(recipe, report, recipe.samples, pixel and tuple(pixel[-2:]))
+    return calibration.differences(found)
+
+
+def applied(result: Result, calibration: Calibration, *, flag: bool) -> dict[str, Any]:
+    """Return the report of a result to which a calibration is applied.
+
+    Raises
+    ------
+    InputError
+        If it belongs to another recipe and ``flag`` is not set.
+    """
+    found = calibration.matches(result)
+    text = f"calibrated on {calibration.images} images"
+    told = list(result.report.get("warnings") or [])
+    news = []
+    if found and not flag:
+        raise InputError(
+            f"the calibration belongs to another recipe ({found[0]}); calibrate this one, or "
+            "apply it all the same with flag=True"
+        )
+    if found:
+        text += f" of another recipe: {'; '.join(found)}"
+        news.append(f"intervals are {text}")
+    low, high = calibration.scales
+    scales = [s for s in np.ravel(result.report.get("scale") or []) if s is not None]
+    if scales and (min(scales) < low / BRIGHTNESS or max(scales) > high * BRIGHTNESS):
+        news.append(
+            f"the calibration saw objects with a contrast of {low:.3g} to {high:.3g}, this result "
+            f"has {min(scales):.3g} to {max(scales):.3g}: its intervals may not cover"
+        )
+    for warning in news:
+        warnings.warn(warning, stacklevel=3)
+    return {
+        **result.report,
+        "warnings": told + news,
+        "calibration": text,
+        "intervals": {
+            "lambdas": dict(calibration.lambdas),
+            "images": calibration.images,
+            "size": calibration.size,
+            "sources": dict(calibration.sources),
+            "photons": calibration.photons,
+            "differences": found,
+        },
+    }
+
+
+def calibrated_interval(
+    result: Result, level: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return (low, high) of a result to which a calibration was applied.
+
+    Raises
+    ------
+    InputError
+        If the level was not fitted; the sentence names those that were.
+    """
+    factor = _factor(result.report["intervals"]["lambdas"], level)
+    low, high = scaled_interval(result.mean, result.std, factor)
+    return low.astype(np.float32), high.astype(np.float32)
+
+
+def _factor(lambdas: Mapping[str, float], level: float) -> float:
+    for name, value in lambdas.items():
+        if abs(float(name) - level) < 1e-9:
+            return value
+    fitted = ", ".join(lambdas)
+    raise InputError(f"the calibration has no level {level!r}; it was fitted at {fitted}")
+
+
+def _pixel_size(result: Result) -> tuple[float, ...] | None:
+    at = [result.axes.index(letter) for letter in "YX"]
+    if any(result.units[k] != "micrometer" for k in at):
+        return None
+    return tuple(float(result.scale[k]) for k in at)
+
+
+def _fields(value: Any, without: set[str]) -> Any:
+    """Return a component as plain values, its arrays by what is in them."""
+    if isinstance(value, NumberOrArray) and value.number is not None:
+        return float(value.number)
+    if isinstance(value, ArrayRef):
+        # Not its digest, which is of the path where the values are in a file.
+        array = np.ascontiguousarray(value.load())
+        wide = array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
+        return f"{array.shape} {hashlib.sha256(wide.tobytes()).hexdigest()[:16]}"
+    if isinstance(value, Component):
+        names = [n for n in type(value).model_fields if n not in without]
+        return {name: _fields(getattr(value, name), without) for name in names}
+    if isinstance(value, BaseModel):
+        return {n: _fields(getattr(value, n), without) for n in type(value).model_fields}
+    if isinstance(value, Mapping):
+        return {str(name): _fields(item, without) for name, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_fields(item, without) for item in value]
+    if isinstance(value, np.generic):
+        return value.item()
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def _noise(noise: Any, report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return kind and strength of the noise; what was estimated from the image is None."""
+    found: dict[str, Any] = {"kind": noise.kind}
+    if noise.kind == "gaussian":
+        found["sigma"] = None if report.get("sigma_error") else float(noise.sigma)
+    elif noise.kind == "poisson-gaussian":
+        estimated = "read_noise" in (report.get("estimated") or [])
+        found["read_noise"] = None if estimated else float(report["read_noise"])
+    elif noise.kind != "poisson":
+        return {**found, **_fields(noise, set())}
+    if hasattr(noise, "pixels_per_value"):
+        told = report.get("sigma_error") or report.get("estimated")
+        found["pixels_per_value"] = None if told else noise.pixels_per_value
+    return found
+
+
+def _different(name: str, here: Any, there: Any) -> list[str]:
+    """Return the differences of two parts, field by field."""
+    if isinstance(here, Mapping) and isinstance(there, Mapping):
+        if here.get("kind") != there.get("kind"):
+            return [_words(name, here.get("kind"), there.get("kind"))]
+        found = []
+        for field in sorted({*here, *there}):
+            found += _different(f"{name}.{field}", here.get(field), there.get(field))
+        return found
+    if isinstance(here, list) and isinstance(there, list) and len(here) == len(there):
+        pairs = enumerate(zip(here, there, strict=True))
+        return [d for k, (a, b) in pairs for d in _different(f"{name}.{k}", a, b)]
+    if name.startswith("noise."):
+        same = here is None or there is None or _near(here, there)
+    else:
+        same = here == there
+    return [] if same else [_words(name, here, there)]
+
+
+def _near(here: Any, there: Any) -> bool:
+    """Whether numbers agree to the tolerance, and anything else exactly."""
+    try:
+        return bool(np.allclose(here, there, rtol=TOLERANCE, atol=0))
+    except (TypeError, ValueError):
+        return bool(here == there)
+
+
+def _words(name: str, here: Any, there: Any) -> str:
+    return f"{name} is {here!r} here and {there!r} in the calibration"

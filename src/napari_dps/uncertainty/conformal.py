@@ -1,0 +1,170 @@
+"""Intervals scaled to cover: conformal risk control on the share of pixels left outside.
+
+Angelopoulos, Bates, Fisch, Lei & Schuster, "Conformal Risk Control" (ICLR 2024), applied to
+intervals mean +- lambda std. With n calibration images, R(lambda) the mean over them of the share
+of their pixels outside, and alpha = 1 - level, lambda is the smallest that meets
+
+    n/(n + 1) R(lambda) + 1/(n + 1) <= alpha.
+
+Then the expected share of pixels outside, in a further image that is exchangeable with the n, is
+at most alpha. The promise is one of expectation: over images and over the calibration images
+themselves. It is not made for one image, one kind of structure, bright or dark pixels, one pixel.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_dps.errors import InputError
+
+__all__ = [
+    "LEVELS",
+    "crops_needed",
+    "fit_scale",
+    "fit_without_each",
+    "floored",
+    "interval_score",
+    "scaled_interval",
+]
+
+Array = NDArray[np.float64]
+
+LEVELS = (0.5, 0.8, 0.9, 0.95)
+"""Levels that a calibration fits."""
+FLOOR = 1e-3
+"""Least standard deviation of a pixel, over the root-mean-square one of its image."""
+
+
+def crops_needed(level: float) -> int:
+    """Return how many calibration images a level needs: the smallest n with 1/(n + 1) <= alpha.
+
+    Parameters
+    ----------
+    level : float
+        Above 0 and below 1.
+
+    Returns
+    -------
+    int
+        9 for 0.9, 19 for 0.95.
+
+    Raises
+    ------
+    InputError
+        If `level` is not between 0 and 1.
+    """
+    if not 0.0 < level < 1.0:
+        raise InputError(f"level {level!r} must lie between 0 and 1, for example 0.9.")
+    # 1/(1 - 0.9) - 1 is 9.000000000000002 in floating point; 9 is meant.
+    return max(1, math.ceil(level / (1.0 - level) * (1.0 - 1e-9)))
+
+
+def floored(mean: Any, std: Any) -> Array:
+    """Return the standard deviation, no pixel's below a thousandth of its image's.
+
+    Where all samples agree the standard deviation is zero, and no factor would widen the interval.
+    The floor is ``FLOOR`` times the root mean square over the image (the last two axes), and the
+    rounding of the mean where that is zero too.
+
+    Parameters
+    ----------
+    mean, std : array-like, shape (..., Y, X)
+        Of the samples.
+    """
+    spread = np.asarray(std, dtype=np.float64)
+    centre = np.abs(np.asarray(mean, dtype=np.float64))
+    typical = np.sqrt(np.mean(spread**2, axis=(-2, -1), keepdims=True))
+    rounding = np.finfo(np.float32).eps * centre.max(axis=(-2, -1), keepdims=True)
+    least = np.maximum(np.maximum(FLOOR * typical, rounding), np.finfo(np.float32).tiny)
+    return np.asarray(np.maximum(spread, least))
+
+
+def fit_scale(scores: Sequence[Array], level: float) -> float:
+    """Return the smallest lambda whose intervals meet the bound of conformal risk control.
+
+    Parameters
+    ----------
+    scores : sequence of ndarray
+        One array per calibration image: the absolute error of the mean over the standard
+        deviation, of its pixels. Images count alike, whatever their size.
+    level : float
+        1 - alpha.
+
+    Raises
+    ------
+    InputError
+        If there are fewer images than the level needs; the sentence names the number.
+    """
+    order = _Order(scores)
+    return order.smallest(level, order.weights)
+
+
+def fit_without_each(scores: Sequence[Array], level: float) -> list[float]:
+    """Return, for each image, the lambda fitted to all others (leave one out).
+
+    Parameters
+    ----------
+    scores, level
+        As in :func:`fit_scale`, which the other images must suffice for.
+    """
+    order = _Order(scores)
+    return [order.smallest(level, order.without(k)) for k in range(order.count)]
+
+
+class _Order:
+    """Scores of all images in ascending order, with the weight of each."""
+
+    def __init__(self, scores: Sequence[Array]) -> None:
+        self.count = len(scores)
+        flat = [np.asarray(s, dtype=np.float64).ravel() for s in scores]
+        if not flat or any(s.size == 0 for s in flat):
+            raise InputError("there is no calibration image; give some")
+        values = np.concatenate(flat)
+        if not np.isfinite(values).all():
+            raise InputError("scores of calibration images must be finite")
+        owner = np.repeat(np.arange(self.count), [s.size for s in flat])
+        share = np.repeat([1.0 / s.size for s in flat], [s.size for s in flat])
+        place = np.argsort(values, kind="stable")
+        self.values, self._owner, self._share = values[place], owner[place], share[place]
+        self.weights = self._share
+
+    def without(self, image: int) -> Array:
+        """Return the weights once an image is left out."""
+        return np.where(self._owner == image, 0.0, self._share)
+
+    def smallest(self, level: float, weights: Array) -> float:
+        """Return lambda; ``weights`` of each image sum to one, of one left out to zero."""
+        images = round(float(weights.sum()))
+        needed = crops_needed(level)
+        if images < needed:
+            raise InputError(
+                f"a {level:g} interval needs at least {needed} calibration images; there are "
+                f"{images}: give more, or ask for a lower level"
+            )
+        # The sum over images of the share outside may be at most alpha (n + 1) - 1.
+        allowed = (1.0 - level) * (images + 1) - 1.0 + 1e-9
+        outside = np.append(np.cumsum(weights[::-1])[::-1][1:], 0.0)  # strictly above each value
+        if float(weights[self.values > 0].sum()) <= allowed:
+            return 0.0
+        return float(self.values[int(np.argmax(outside <= allowed))])
+
+
+def scaled_interval(mean: Any, std: Any, scale: float) -> tuple[Array, Array]:
+    """Return (low, high) = mean -+ scale times the floored standard deviation."""
+    centre, half = np.asarray(mean, dtype=np.float64), scale * floored(mean, std)
+    return centre - half, centre + half
+
+
+def interval_score(low: Any, high: Any, truth: Any, level: float) -> float:
+    """Return the interval score (Gneiting & Raftery 2007), averaged: narrow and right is low.
+
+    The width, plus 2/alpha times how far the truth lies outside.
+    """
+    known, below, above = (np.asarray(v, dtype=np.float64) for v in (truth, low, high))
+    missed = np.maximum(below - known, 0) + np.maximum(known - above, 0)
+    return float(np.mean(above - below + 2.0 / (1.0 - level) * missed))

@@ -1,0 +1,240 @@
+"""Objects whose truth is known: crops of clean images, phantoms and draws of the prior itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_dps.errors import InputError
+from napari_dps.grid import Grid
+from napari_dps.light import illuminated
+from napari_dps.recipe import Recipe
+
+__all__ = ["Bench", "Scene", "seed_of"]
+
+Array = NDArray[np.float64]
+
+TRIES = 16
+EMPTY = 0.1
+"""A crop with less than this share of its image's contrast is drawn again."""
+PEAK = 3.33
+"""Brightest pixel over the 99.8th percentile, as priors are trained."""
+
+
+def seed_of(seed: int, index: int, what: int) -> int:
+    """Return the seed of one purpose of one crop."""
+    return int(np.random.SeedSequence([seed, index, what]).generate_state(1)[0])
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One simulated measurement and its truth.
+
+    Attributes
+    ----------
+    source : str
+        ``"phantoms"``, ``"prior"`` or ``"images"``.
+    name : str
+        Of the image.
+    measured : ndarray, shape (Y, X)
+        The measurement in its own units.
+    truth : ndarray, shape (Y, X)
+        The object on the image's field, in the same units.
+    wide : Tensor, shape (1, 1, Y, X)
+        The object with what lies beyond the field, in photoelectrons.
+    """
+
+    source: str
+    name: str
+    measured: Array
+    truth: Array
+    wide: Any
+
+
+class Bench:
+    """Makes the scenes of a recipe, each from its number alone.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Forward model, noise, prior and intensity are used.
+    images : sequence of path or array, or None
+        Clean images; None: phantoms and draws of the prior in turn.
+    size : int
+        Side of the object's field in pixels.
+    seed : int
+        Of everything.
+    photons, background : float or None
+        Brightness and darkest value; None: of the recipe's intensity or, for the background, one
+        photoelectron where counts are expected.
+    pixel_size : float or tuple of float, optional
+        Of the measurement, in micrometres.
+    device : str
+        For draws of the prior.
+
+    Raises
+    ------
+    InputError
+        If such a recipe cannot be calibrated.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        images: Sequence[Any] | None,
+        *,
+        size: int,
+        seed: int,
+        photons: float | None,
+        background: float | None,
+        pixel_size: float | tuple[float, ...] | None,
+        device: str,
+    ) -> None:
+        self.recipe, self.size, self.seed, self.device = recipe, size, seed, device
+        self.counting = recipe.noise.kind != "gaussian"
+        self.photons, self.background = self._brightness(photons, background)
+        forward = recipe.forward
+        shape = forward.measurement_shape((size, size))
+        pixels = None if pixel_size is None else np.broadcast_to(pixel_size, len(shape))
+        own = None if pixels is None else tuple(float(p) for p in pixels)
+        self.grid = Grid(tuple(shape), own, "cpu", "float64")
+        self.noise = recipe.noise.resolve(np.zeros((1, *shape)), {})
+        self.gain, self.offset = self.noise.camera()
+        self.operator = illuminated(forward, self.grid, self.gain)
+        self.likelihood = self.noise.bind(self.grid)
+        self._check()
+        self.side = max(self.operator.x_shape[1:])
+        self._images = self._load(images)
+
+    def _brightness(self, photons: float | None, background: float | None) -> tuple[float, float]:
+        intensity = self.recipe.intensity
+        known = None if intensity == "auto" else intensity
+        if background is None:
+            background = known.background if known else (1.0 if self.counting else 0.0)
+        if photons is None:
+            if known is None:
+                raise InputError(
+                    "a calibration needs the brightness of the objects: give photons (the 99.8th "
+                    "percentile of an object), or the recipe's intensity"
+                )
+            photons = known.scale + known.background
+        if not (np.isfinite(photons) and np.isfinite(background) and photons > background):
+            raise InputError(
+                f"photons = {photons:g} is not above the background {background:g}; give a "
+                "brighter object"
+            )
+        if self.counting and background < 0:
+            raise InputError(f"background = {background:g} is no light; give 0 or more")
+        return float(photons), float(background)
+
+    def _check(self) -> None:
+        operator, kind = self.operator, self.recipe.forward.kind
+        if operator.symmetric or operator.phase_free or operator.x_shape[0] != 1:
+            raise InputError(
+                f"the forward model {kind!r} cannot be calibrated: its objects are known only up "
+                "to shifts, flips or a phase, or are complex"
+            )
+        if len(operator.x_shape) != 3 or len(self.grid.shape) != 2:
+            raise InputError(
+                f"the forward model {kind!r} cannot be calibrated: its objects or measurements "
+                "are volumes, and calibrations are made of planes"
+            )
+        if self.recipe.prior.image_channels() != 1:
+            raise InputError(
+                f"the prior {self.recipe.prior.kind!r} is of colour images, which cannot be "
+                "calibrated"
+            )
+
+    def _load(self, images: Sequence[Any] | None) -> list[Any] | None:
+        if images is None:
+            return None
+        from napari_dps.training.images import load_images
+
+        try:
+            return load_images(images, smallest=self.side)
+        except InputError as error:
+            told = str(error).replace("Training image", "Image").replace("training image", "image")
+            raise InputError(f"{told} Crops of {self.side} pixels are taken.") from error
+
+    def scene(self, index: int) -> Scene:
+        """Return scene number ``index``."""
+        for attempt in range(TRIES):
+            found = self._scene(index, attempt)
+            pixels = found.measured
+            if self.operator.measured is not None:
+                pixels = pixels[self.operator.measured.numpy().reshape(pixels.shape)]
+            if np.ptp(pixels) > 0:
+                return found
+        raise InputError(
+            f"{TRIES} simulated images in a row hold no light at all; give more photons"
+        )
+
+    def _scene(self, index: int, attempt: int) -> Scene:
+        import torch
+
+        from napari_dps.core.streams import Streams
+
+        source, name, objects = self._object(index, attempt)
+        wide = torch.as_tensor(objects, dtype=torch.float64)[None, None]
+        z = self.operator(wide)
+        seed = seed_of(self.seed, index, 10 + attempt)
+        streams = Streams(seed, [("calibrate", index)], "cpu", torch.float64)
+        y = self.likelihood.sample(z, streams)
+        seen = self.operator.measured
+        y = y if seen is None else torch.where(seen, y, torch.zeros_like(y))
+        measured = self.noise.recorded(y.numpy().reshape(self.grid.shape))
+        field = self.operator.crop(wide)[0, 0].numpy()
+        truth = self.recipe.forward.object_to_input(field, self.gain, self.offset)
+        return Scene(source, name, np.asarray(measured), np.asarray(truth, dtype=np.float64), wide)
+
+    def _object(self, index: int, attempt: int) -> tuple[str, str, Array]:
+        """Return source, name and photoelectrons of an object, beyond the field too."""
+        rows, columns = self.operator.x_shape[1:]
+        rng = np.random.default_rng([self.seed, index, attempt])
+        if self._images is not None:
+            order = np.random.default_rng([self.seed, index // len(self._images)])
+            place = int(order.permutation(len(self._images))[index % len(self._images)])
+            image = self._images[place]
+            return "images", image.name, self._lit(self._cut(image.pixels, rng))
+        if index % 2 == 0:
+            from napari_dps.training.phantoms import phantom
+
+            drawn = phantom(rng, max(128, self.side))
+            return "phantoms", "phantom", self._lit(self._cut(drawn, rng))
+        from napari_dps.api import sample_prior
+
+        seed = seed_of(self.seed, index, attempt)
+        draw = sample_prior(self.recipe.prior, 1, (rows, columns), seed, device=self.device)[0]
+        share = (draw.astype(np.float64) + 1) / 2
+        # A draw may lie below zero, light may not.
+        share = np.clip(share, 0, None) if self.counting else share
+        return "prior", "draw", self.background + (self.photons - self.background) * share
+
+    def _cut(self, image: Any, rng: np.random.Generator) -> Array:
+        """Return a crop at a random place where there is something to see."""
+        rows, columns = self.operator.x_shape[1:]
+        low, high = np.percentile(image, (0.5, 99.8))
+        best, most = np.zeros((rows, columns)), -1.0
+        for _ in range(TRIES):
+            top, left = (int(rng.integers(0, n - m + 1)) for n, m in zip(
+                image.shape, (rows, columns), strict=True
+            ))  # fmt: skip
+            crop = image[top : top + rows, left : left + columns].astype(np.float64)
+            dark, bright = np.percentile(crop, (0.5, 99.8))
+            if bright - dark > most:
+                best, most = crop, float(bright - dark)
+            if most >= EMPTY * (high - low):
+                break
+        return best
+
+    def _lit(self, crop: Array) -> Array:
+        """Return a crop with the 99.8th percentile of its field at the brightness wanted."""
+        low, high = np.percentile(crop[self.operator.field], (0.5, 99.8))
+        if high <= low:
+            low, high = float(crop.min()), max(float(crop.max()), float(crop.min()) + 1.0)
+        share = np.clip((crop - low) / (high - low), 0, PEAK)
+        return np.asarray(self.background + (self.photons - self.background) * share)

@@ -1,0 +1,91 @@
+"""Conformal factors: as defined, covering on average, and refusing what they cannot give."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_dps.errors import InputError
+from napari_dps.uncertainty.conformal import (
+    crops_needed,
+    fit_scale,
+    fit_without_each,
+    floored,
+    interval_score,
+    scaled_interval,
+)
+
+
+def brute(scores: list[np.ndarray], level: float) -> float:
+    """Return the smallest candidate that meets the bound as it is written."""
+    n, alpha = len(scores), 1 - level
+    for factor in np.unique(np.concatenate([[0.0], *[s.ravel() for s in scores]])):
+        risk = np.mean([np.mean(s > factor) for s in scores])
+        if n / (n + 1) * risk + 1 / (n + 1) <= alpha + 1e-12:
+            return float(factor)
+    raise AssertionError("no factor")
+
+
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.9, 0.95])
+@pytest.mark.parametrize("count", [19, 31])
+def test_factor_is_the_smallest_that_meets_the_bound(level, count) -> None:
+    rng = np.random.default_rng(count)
+    # Of different sizes, with ties and zeros.
+    scores = [np.abs(rng.standard_normal(rng.integers(3, 12))).round(1) for _ in range(count)]
+    assert fit_scale(scores, level) == brute(scores, level)
+    if count > crops_needed(level):
+        others = [brute(scores[:k] + scores[k + 1 :], level) for k in range(count)]
+        assert fit_without_each(scores, level) == others
+
+
+def test_a_mean_that_is_exact_needs_no_width() -> None:
+    assert fit_scale([np.zeros(4)] * 10, 0.9) == 0.0
+
+
+def test_exchangeable_images_are_covered_on_average() -> None:
+    """Whole images are off together, so that pixels are far from independent."""
+    rng = np.random.default_rng(0)
+    for level, count in ((0.9, 20), (0.8, 10), (0.5, 15)):
+        covered = []
+        for _ in range(600):
+            wrong = rng.lognormal(0, 0.7, (count + 1, 1))
+            scores = np.abs(rng.standard_normal((count + 1, 30))) * wrong
+            factor = fit_scale(list(scores[:-1]), level)
+            covered.append(np.mean(scores[-1] <= factor))
+        error = np.std(covered) / len(covered) ** 0.5
+        # Never less than promised; never more than by 2/(n + 1) and the jump of a pixel.
+        assert level - 3 * error < np.mean(covered) < level + 2 / (count + 1) + 0.01 + 3 * error
+
+
+@pytest.mark.parametrize(("level", "needed"), [(0.5, 1), (0.8, 4), (0.9, 9), (0.95, 19)])
+def test_too_few_images_are_told_how_many_are_needed(level, needed) -> None:
+    assert crops_needed(level) == needed
+    scores = [np.arange(5.0)] * needed
+    assert fit_scale(scores, level) >= 0
+    if needed > 1:
+        with pytest.raises(InputError, match=f"at least {needed} calibration images"):
+            fit_scale(scores[1:], level)
+    with pytest.raises(InputError, match=r"between 0 and 1"):
+        crops_needed(1.0)
+    with pytest.raises(InputError, match="finite"):
+        fit_scale([np.array([np.nan])] * needed, level)
+
+
+def test_where_samples_agree_the_deviation_has_a_floor() -> None:
+    std = np.array([[0.0, 2.0], [2.0, 0.0]])
+    found = floored(np.ones((2, 2)), std)
+    assert found[0, 1] == 2 and found[0, 0] == pytest.approx(1e-3 * np.sqrt(2))
+    assert floored(np.full((2, 2), 5.0), np.zeros((2, 2))).min() > 0
+    low, high = scaled_interval(np.ones((2, 2)), std, 3.0)
+    assert (low < 1).all() and (high > 1).all() and high[0, 1] == 7
+    # A floor of its own for each plane of a stack.
+    stack = floored(np.ones((2, 2, 2)), np.stack([std, 100 * std]))
+    assert stack[1, 0, 0] == pytest.approx(100 * stack[0, 0, 0])
+
+
+def test_interval_score_rewards_the_right_width() -> None:
+    rng = np.random.default_rng(1)
+    truth = rng.standard_normal(20_000)
+    scores = {w: interval_score(-w + 0 * truth, w + 0 * truth, truth, 0.9) for w in (1, 1.645, 3)}
+    assert min(scores, key=lambda w: scores[w]) == 1.645
+    assert interval_score(np.zeros(1), np.ones(1), np.array([1.5]), 0.9) == pytest.approx(11)
