@@ -204,7 +204,7 @@ def test_looks_keep_to_their_budget() -> None:
         settings = Settings(look=1.0)
         clock = Clock()
         mean = torch.nn.Module()
-        mean.sigma_data = 0.5
+        mean.sigma_data, mean.multiple = 0.5, 4
 
     looker = Looker(Run(), [], 1)  # type: ignore[arg-type]
     assert not looker.due()

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from napari_dps import reconstruct, simulate
+from napari_dps import run as bound_run
 from napari_dps.components import ForwardModel
 from napari_dps.core.operator import LinearOperator
 from napari_dps.core.prior import Prior
@@ -188,13 +189,13 @@ def test_planes_in_chunks_give_the_same_volume(ball, monkeypatch):
         return reconstruct(measured, forward=AxialBlur(), sampler=QUICK, samples=1).mean
 
     whole = restore()
-    original = Run._whole_prior
+    original = bound_run.whole_prior
 
-    def chunked(run):
-        run._layout = Layout(1, None, 2)
-        return original(run)
+    def chunked(one):
+        one._layout = Layout(1, None, 2)
+        return original(one)
 
-    monkeypatch.setattr(Run, "_whole_prior", chunked)
+    monkeypatch.setattr(bound_run, "whole_prior", chunked)
     assert np.allclose(restore(), whole, rtol=1e-3, atol=0.05)
 
 
