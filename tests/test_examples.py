@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import runpy
 import sys
 from pathlib import Path
@@ -115,3 +116,22 @@ def test_measure_psf_measures_draws_and_restores(asked, monkeypatch, capsys) -> 
     assert Path("restored.ome.tif").exists()
     with pytest.raises(SystemExit, match="PIXEL_SIZE"):
         run(monkeypatch, "measure_psf.py", "beads.tif")
+
+
+def test_calibrated_intervals_fits_once_and_restores(monkeypatch, tmp_path, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    np.save("y.npy", rng.poisson(10 + 8 * np.sin(np.arange(24) / 4)[None], (24, 24)))
+    sampler = {"kind": "pigdm", "steps": 5}
+    napari_dps.Recipe(prior="gaussian", sampler=sampler, samples=4).save("r.json")
+    small = functools.partial(napari_dps.calibrate, crops=19, size=16, device="cpu")
+    monkeypatch.setattr(napari_dps, "calibrate", small)
+    run(monkeypatch, "calibrated_intervals.py", "y.npy", "r.json", "20")
+    kept = Path("calibration.json").read_bytes()
+    assert "calibrated on 19 images: 90 % within" in capsys.readouterr().out
+    monkeypatch.delattr(napari_dps, "calibrate")  # the second time it is at hand
+    run(monkeypatch, "calibrated_intervals.py", "y.npy", "r.json", "20")
+    assert Path("calibration.json").read_bytes() == kept
+    assert "intervals" in Result.load("restored.ome.tif").report
+    with pytest.raises(SystemExit, match="PHOTONS"):
+        run(monkeypatch, "calibrated_intervals.py", "y.npy")
