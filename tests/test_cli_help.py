@@ -20,6 +20,7 @@ from napari_dps.components import GROUPS, registry
         ("sample", ["--out -o", "--prior"]),
         ("simulate", ["--out -o", "--seed"]),
         ("evaluate", ["--json"]),
+        ("calibrate", ["--images", "--photons", "--crops", "--recipe"]),
         ("train", ["--out -o", "--from", "--resume"]),
         ("doctor", ["--json"]),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import runpy
 import sys
 from pathlib import Path
@@ -149,3 +150,22 @@ def test_samplers_are_compared_on_one_measurement(monkeypatch, capsys, words, ki
         assert lines[0].split()[2:5] == ["-", "-", "12"]
     else:
         assert lines[0].endswith("(one image)")
+
+
+def test_calibrated_intervals_fits_once_and_restores(monkeypatch, tmp_path, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    np.save("y.npy", rng.poisson(10 + 8 * np.sin(np.arange(24) / 4)[None], (24, 24)))
+    sampler = {"kind": "pigdm", "steps": 5}
+    napari_dps.Recipe(prior="gaussian", sampler=sampler, samples=4).save("r.json")
+    small = functools.partial(napari_dps.calibrate, crops=19, size=16, device="cpu")
+    monkeypatch.setattr(napari_dps, "calibrate", small)
+    run(monkeypatch, "calibrated_intervals.py", "y.npy", "r.json", "20")
+    kept = Path("calibration.json").read_bytes()
+    assert "calibrated on 19 images: 90 % within" in capsys.readouterr().out
+    monkeypatch.delattr(napari_dps, "calibrate")  # the second time it is at hand
+    run(monkeypatch, "calibrated_intervals.py", "y.npy", "r.json", "20")
+    assert Path("calibration.json").read_bytes() == kept
+    assert "intervals" in Result.load("restored.ome.tif").report
+    with pytest.raises(SystemExit, match="PHOTONS"):
+        run(monkeypatch, "calibrated_intervals.py", "y.npy")

@@ -140,8 +140,8 @@ class Bench:
             )
         if len(operator.x_shape) != 3 or len(self.grid.shape) != 2:
             raise InputError(
-                f"the forward model {kind!r} cannot be calibrated: its objects or measurements "
-                "are volumes, and calibrations are made of planes"
+                f"the forward model {kind!r} cannot be calibrated: its objects or its measurements "
+                "are no planes (volumes, stacks, complex data)"
             )
         if self.recipe.prior.image_channels() != 1:
             raise InputError(

@@ -118,7 +118,9 @@ def _bands(images: Array) -> Array:
     return np.stack([power[..., ring == k].sum(-1) for k in range(BANDS)], axis=-1)
 
 
-def bright_and_deciles(inside: Array, mean: Array, std: Array) -> tuple[float, list[float]]:
+def bright_and_deciles(
+    inside: NDArray[np.bool_], mean: Array, std: Array
+) -> tuple[float, list[float]]:
     """Return the covered share of an image's brightest fifth, and of each tenth by std.
 
     Parameters
