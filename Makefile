@@ -1,6 +1,7 @@
 # One command each: make demo, make test, make napari. The rest is for developers.
 #   PYTHON=python3.12 make demo     another interpreter (3.11 or later)
 #   make demo DEMO_ARGS="--help"    further options of the command behind the target
+#   make test PYTEST_JOBS=0          tests one after the other, in one process
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -15,6 +16,7 @@ RECIPE_OF_INSTALL := pyproject.toml constraints.txt
 DEMO_ARGS ?=
 NAPARI_ARGS ?=
 PYTEST_ARGS ?=
+PYTEST_JOBS ?= 2
 TRAIN_ARGS ?= --minutes 180
 TRAIN_IMAGES ?=
 TRAIN_OUT ?= runs/fluorescence
@@ -75,7 +77,7 @@ screen:
 	@sh tools/install-screen.sh
 
 test: $(STAMPS)/test screen
-	sh tools/with-screen.sh $(PY) -m pytest $(PYTEST_ARGS)
+	sh tools/with-screen.sh $(PY) -m pytest -n $(PYTEST_JOBS) --dist worksteal $(PYTEST_ARGS)
 
 napari: $(STAMPS)/qt
 	$(PY) tools/open_napari.py $(NAPARI_ARGS)

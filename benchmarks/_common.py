@@ -43,6 +43,26 @@ def clean_images(data: Path, count: int | None = None) -> list[Path]:
     return single[:first] + spread
 
 
+STRUCTURES = {
+    "nuclei": ("nucleus", "nuctrack", "dsb", "bbbc", "bpae_b"),
+    "actin": ("actin", "bpae_g"),
+    "mitochondria": ("mito", "bpae_r"),
+    "microtubules": ("tubul",),
+    "endoplasmic reticulum": ("_er_",),
+    "bacteria": ("bacteria",),
+    "zebrafish": ("fish",),
+}
+"""What a file's name says of the structure. BPAE cells: red is mitochondria, green actin, blue DNA."""
+
+
+def structure_of(name: str) -> str:
+    """Return the structure that an image of ``data/eval`` shows, by its name."""
+    for structure, words in STRUCTURES.items():
+        if any(word in name.lower() for word in words):
+            return structure
+    return "other"
+
+
 def best_crop(image: Array, side: int, margin: int = 0, seed: int = 0, tries: int = 16) -> Array:
     """Return the crop with the largest variance among seeded ones, with its margin.
 

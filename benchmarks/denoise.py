@@ -1,10 +1,12 @@
 """One denoiser call against BM3D: PSNR on clean images at four noise levels, printed as JSON.
 
-    python benchmarks/denoise.py IMAGES... [--prior FOLDER] [--crop 256] [--no-bm3d]
+    python benchmarks/denoise.py IMAGES... [--prior FOLDER] [--crop 256] [--no-bm3d] [--out JSON]
+    python benchmarks/denoise.py markdown JSON [--into PAGE.md]
 
 Each image is scaled like a training image (0.5 and 99.8 percentiles to -1 and 1), its centre is
 cropped, white Gaussian noise of the stated standard deviation in prior units is added, and both
-methods are told that standard deviation. PSNR: peak-to-peak 2, the width of [-1, 1].
+methods are told that standard deviation. PSNR: peak-to-peak 2, the width of [-1, 1]. Structures are
+read off the files' names; the second command writes the gain over BM3D of each as a table.
 """
 
 from __future__ import annotations
@@ -12,10 +14,12 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from _common import publish, structure_of
+from _frontier import into_page
 from cyclopts import App, Parameter
 from numpy.typing import NDArray
 
@@ -43,6 +47,7 @@ def main(
     noise: Annotated[tuple[float, ...], Parameter(negative="")] = (0.05, 0.1, 0.25, 0.5),
     bm3d: bool = True,
     seed: int = 0,
+    out: Path | None = None,
 ) -> None:
     """Compare on images.
 
@@ -60,6 +65,8 @@ def main(
         Run BM3D as well (extra 'bench').
     seed
         Seed of the noise.
+    out
+        File for the JSON; it is printed as well.
     """
     network = load_prior(prior)
     rows = []
@@ -77,7 +84,8 @@ def main(
             seconds += time.perf_counter() - begin
             row = {
                 "image": index,
-                "group": source.group,
+                "name": source.name,
+                "structure": structure_of(source.name),
                 "noise": level,
                 "input": psnr(noisy, truth),
                 "prior": psnr(out[0, 0].double().numpy(), truth),
@@ -85,22 +93,66 @@ def main(
             if bm3d:
                 row["bm3d"] = psnr(_bm3d(noisy, level), truth)
             rows.append(row)
+    publish(
+        {
+            "prior": "fluorescence" if prior == SHIPPED else str(prior),
+            "hash": prior_hash(prior),
+            "seconds_per_call": round(seconds / len(rows), 4),
+            "mean_psnr_db": summary(rows),
+            "rows": rows,
+        },
+        out,
+    )
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return the mean PSNR of each method at each noise level."""
     methods = [key for key in ("input", "prior", "bm3d") if key in rows[0]]
-    summary = {
+    return {
         str(level): {
             method: round(float(np.mean([r[method] for r in rows if r["noise"] == level])), 2)
             for method in methods
         }
-        for level in noise
+        for level in sorted({row["noise"] for row in rows})
     }
-    result = {
-        "prior": str(prior),
-        "hash": prior_hash(prior),
-        "seconds_per_call": round(seconds / len(rows), 4),
-        "mean_psnr_db": summary,
-        "rows": rows,
-    }
-    print(json.dumps(result, indent=1))
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the gain over BM3D in dB, by structure and noise level, as Markdown."""
+    levels = sorted({row["noise"] for row in rows})
+    kinds = sorted({row["structure"] for row in rows})
+    lines = [
+        "| structure | images | " + " | ".join(f"noise {level:g}" for level in levels) + " |",
+        "|---" * (2 + len(levels)) + "|",
+    ]
+    for kind in [*kinds, None]:
+        chosen = [row for row in rows if kind in (None, row["structure"])]
+        gains = [
+            np.mean([row["prior"] - row["bm3d"] for row in chosen if row["noise"] == level])
+            for level in levels
+        ]
+        count = len({row["name"] for row in chosen})
+        cells = " | ".join(f"{gain:+.2f}" for gain in gains)
+        lines.append(f"| {kind or '**all**'} | {count} | {cells} |")
+    return "\n".join(lines)
+
+
+@app.command
+def markdown(source: Path, *, into: Path | None = None) -> None:
+    """Write the gain over BM3D of each structure as a table.
+
+    Parameters
+    ----------
+    source
+        JSON of this benchmark.
+    into
+        Page between whose marks ``<!-- denoise -->`` it goes; printed where left out.
+    """
+    text = table(json.loads(source.read_text(encoding="utf-8"))["rows"])
+    if into is None:
+        print(text)
+    else:
+        into_page(into, "denoise", text)
 
 
 def _bm3d(noisy: Array, level: float) -> Array:
