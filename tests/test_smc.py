@@ -304,7 +304,7 @@ def test_a_run_with_far_too_few_steps_is_refused(rng, steps):
     truth = np.fft.ifft2(np.fft.fft2(truth) * np.exp(-300 * k2)).real
     truth = 200 + 100 * truth / truth.std()
     y = rng.poisson(truth.clip(0).reshape(8, 4, 8, 4).mean((1, 3))).astype(float)
-    with pytest.raises(DPSError, match="effective|far from the data"):
+    with pytest.raises(DPSError, match=r"effective|far from the data"):
         napari_dps.reconstruct(
             y,
             forward={"kind": "downsample", "factor": 4},
@@ -318,9 +318,7 @@ def test_a_run_with_far_too_few_steps_is_refused(rng, steps):
 
 def test_samples_far_from_the_data_are_refused():
     check_reached(24.0, 1.0, 16)
-    check_reached(
-        390.0, 100.0, 16
-    )  # a measurement that nothing explains is not the sampler's doing
+    check_reached(390.0, 100.0, 16)  # nothing explains this measurement
     for far, reached in ((26.0, 1.0), (410.0, 100.0), (float("nan"), 1.0)):
         with pytest.raises(DPSError, match="ended far from the data"):
             check_reached(far, reached, 16)
