@@ -16,7 +16,7 @@ from napari_dps.core.likelihood import (
 from napari_dps.core.operator import MappedOperator
 from napari_dps.core.problem import Problem
 from napari_dps.core.sites import gaussian_sites, matched_sites
-from napari_dps.core.smc import Cloud
+from napari_dps.core.smc import Cloud, check_reached
 from napari_dps.core.streams import Streams
 from napari_dps.errors import DPSError, RecipeError
 from napari_dps.forward.random_inpaint import RandomInpaint
@@ -182,6 +182,27 @@ def test_sites_have_the_mass_mean_and_variance_of_the_product():
     torch.testing.assert_close(found.force, -torch.ones_like(mean), atol=1e-5, rtol=0)
 
 
+def test_sites_of_an_expectation_far_below_the_counts():
+    """There the likelihood falls so steeply that its maximum looks infinitely far away."""
+    y, mean, variance = 300.0, -312.0, 73.0**2
+    counts, data = PoissonLikelihood(), torch.full((1, 1), y, dtype=DTYPE)
+    found = matched_sites(
+        lambda z: counts.log_density(data, z),
+        lambda z: counts.score(data, z),
+        torch.full((1, 1), mean, dtype=DTYPE),
+        torch.full((1, 1), variance, dtype=DTYPE),
+    )
+    z = torch.linspace(0.1, 800, 400_001, dtype=DTYPE)
+    log = counts.log_density(data[0], z) - (z - mean) ** 2 / (2 * variance)
+    weight = torch.softmax(log, 0)
+    centre = weight @ z
+    spread2 = weight @ (z - centre) ** 2
+    # A Gaussian times the site has the product's variance and mean.
+    both = 1 / variance + found.precision
+    assert float(1 / both) == pytest.approx(float(spread2), rel=0.01)
+    assert float(mean + found.force / both) == pytest.approx(float(centre), rel=0.01)
+
+
 # -- Gaussian closed form ----------------------------------------------------------------------
 
 
@@ -256,6 +277,51 @@ def test_one_lean_level_is_borne_and_three_are_not():
         Cloud(64, 0.5, streams).weigh(alone, last=True)
     with pytest.raises(DPSError, match="not finite"):
         Cloud(64, 0.5, streams).weigh(alone * torch.nan)
+
+
+def test_copies_of_one_particle_are_not_many():
+    """Even weights at the end: each of them is the same particle, resampled the level before."""
+    alone, even = torch.tensor([30.0] + [0.0] * 63, dtype=DTYPE), torch.zeros(64, dtype=DTYPE)
+    cloud = Cloud(64, 0.5, Streams(0, [0], dtype=DTYPE))
+    cloud.weigh(even)
+    cloud.weigh(alone)
+    with pytest.raises(DPSError, match=r"64 particles that are copies of 1\.0 effective ones"):
+        cloud.weigh(even, last=True)
+    # Long before the end, noise sets them apart.
+    cloud = Cloud(64, 0.5, Streams(0, [0], dtype=DTYPE))
+    cloud.weigh(alone)
+    for _ in range(3):
+        cloud.weigh(even)
+    cloud.weigh(even, last=True)
+    assert cloud.details(cloud.choose(8))["effective_families"] == 64
+
+
+@pytest.mark.parametrize("steps", [2, 3, 4])
+def test_a_run_with_far_too_few_steps_is_refused(rng, steps):
+    """Coarse pixels of a large image: after one lean level all are copies of one particle."""
+    truth = rng.normal(size=(32, 32))
+    k2 = np.add.outer(*[np.fft.fftfreq(32) ** 2] * 2)
+    truth = np.fft.ifft2(np.fft.fft2(truth) * np.exp(-300 * k2)).real
+    truth = 200 + 100 * truth / truth.std()
+    y = rng.poisson(truth.clip(0).reshape(8, 4, 8, 4).mean((1, 3))).astype(float)
+    with pytest.raises(DPSError, match=r"effective|far from the data"):
+        napari_dps.reconstruct(
+            y,
+            forward={"kind": "downsample", "factor": 4},
+            noise="poisson",
+            prior={"kind": "gaussian", "std": 0.5, "correlation_length": 3.0, "exponent": 3},
+            sampler={"kind": "smc", "particles": 20, "steps": steps},
+            intensity={"scale": 400.0, "background": 0.0},
+            samples=4,
+        )
+
+
+def test_samples_far_from_the_data_are_refused():
+    check_reached(24.0, 1.0, 16)
+    check_reached(390.0, 100.0, 16)  # nothing explains this measurement
+    for far, reached in ((26.0, 1.0), (410.0, 100.0), (float("nan"), 1.0)):
+        with pytest.raises(DPSError, match="ended far from the data"):
+            check_reached(far, reached, 16)
 
 
 @pytest.mark.parametrize("twist", ["moments", "scalar"])

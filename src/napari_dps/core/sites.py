@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-POINTS, REACH, ROUNDS, HALVINGS = 33, 6.0, 3, 25
+POINTS, REACH, ROUNDS, HALVINGS = 33, 6.0, 3, 50
 """Points of the rule, over so many deviations either side; placed anew in so many rounds."""
 
 

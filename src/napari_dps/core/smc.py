@@ -23,7 +23,11 @@ LARGEST = 256
 SMALL = 64
 """Up to so many pixels the whole covariance is used, however few the data are."""
 FEW, OFTEN = 5.0, 3
-"""A run ends where fewer effective particles than this were left at so many levels."""
+"""A run ends where fewer effective particles than this were left at so many levels, or where all
+that is left at the end comes from fewer than this before so many of the last ones."""
+FAR, FARTHER = 25.0, 4.0
+"""Samples whose chi-square per datum is above the first, and so many times what the guidance came
+to at some level, are not where the data are."""
 LAST_NOISE = 1e-3
 """The last move ends at this share of the last noise level, so that its density exists."""
 
@@ -108,6 +112,7 @@ class SMCSampler(Sampler):
         shown = torch.arange(n) % self.particles
         total = len(sigmas) - 1
         last: Twisted | None = None
+        reached = math.inf
         for i in range(total):
             here = twist(x, sigmas[i])
             index = cloud.weigh(here.log_twist + before)
@@ -116,17 +121,46 @@ class SMCSampler(Sampler):
             straight = here if last is None else here.ahead(last, *sigmas[i - 1 : i + 2])
             x, ratio = move(x, straight, sigmas[i], sigmas[i + 1], normal(self.particles))
             before, last = ratio - here.log_twist, here if here.root is None else None
+            preview = here.guided[shown].reshape(n, *problem.operator.x_shape).to(problem.y)
+            with torch.no_grad():
+                misfit = problem.misfit(problem.operator(preview))
+            reached = min(reached, float(misfit.median()))
             if i + 1 < total:
-                preview = here.guided[shown].reshape(n, *problem.operator.x_shape).to(problem.y)
-                with torch.no_grad():
-                    misfit = problem.misfit(problem.operator(preview))
                 yield Step(i + 1, total, preview, misfit, dict(problem.calls))
         cloud.weigh(twist.log_likelihood(x) + before, last=True)
         chosen = cloud.choose(n)
         details = cloud.details(chosen)
         details["log_evidence"] = cloud.log_evidence + twist.constant
         samples = x[chosen].reshape(n, *problem.operator.x_shape).to(problem.y)
-        yield final_step(problem, samples, total, details)
+        step = final_step(problem, samples, total, details)
+        check_reached(float(step.misfit.median()), reached, self.particles)
+        yield step
+
+
+def check_reached(misfit: float, reached: float, particles: int) -> None:
+    """Refuse samples far from the data, where the guidance knew images that are not.
+
+    All particles may go astray together: then their weights are even, and say nothing.
+
+    Parameters
+    ----------
+    misfit, reached : float
+        Chi-square per datum of the samples, and the least that guided images had at any level. A
+        measurement that the prior or the noise cannot explain has both large.
+    particles : int
+        How many.
+
+    Raises
+    ------
+    DPSError
+        Where the samples are far off.
+    """
+    if not misfit <= max(FAR, FARTHER * reached):
+        raise DPSError(
+            f"the sampler 'smc' ended far from the data (chi-square per datum {misfit:.3g}, and "
+            f"{reached:.3g} on the way) with all of its {particles} particles; give it more steps "
+            "or more particles, or use 'mmps' or 'daps'"
+        )
 
 
 class _Still(Prior):
@@ -221,9 +255,11 @@ class Cloud:
         self.threshold, self._shared = threshold, shared
         self._log = torch.full((particles,), -math.log(particles), dtype=torch.float64)
         self._roots = torch.arange(particles)
+        self._parents: list[Tensor] = []
         self.ess: list[float] = []
         self.resampled = 0
         self.log_evidence = 0.0
+        self.families = float(particles)
 
     def weigh(self, log_weights: Tensor, last: bool = False) -> Tensor | None:
         """Multiply the weights; return the particles to go on with where they are resampled.
@@ -251,13 +287,37 @@ class Cloud:
                 f"particles (level {len(self.ess)}), too few for its samples to be right; give it "
                 "more particles or more steps, fewer pixels, or use 'mmps' or 'daps'"
             )
-        if last or self.ess[-1] >= self.threshold * particles:
+        if last:
+            self._check_families()
+            return None
+        if self.ess[-1] >= self.threshold * particles:
+            self._parents.append(torch.arange(particles))
             return None
         index = self._systematic(particles)
+        self._parents.append(index)
         self._log = torch.full_like(self._log, -math.log(particles))
         self._roots = self._roots[index]
         self.resampled += 1
         return index
+
+    def _check_families(self) -> None:
+        """Refuse a cloud of copies.
+
+        Copies of one particle have even weights, however few particles they come from; and at the
+        last levels there is no noise left that would set them apart.
+        """
+        family = torch.arange(len(self._log))
+        for parents in reversed(self._parents[-OFTEN:]):
+            family = parents[family]
+        weights = torch.zeros_like(self._log).index_add_(0, family, self._log.exp())
+        self.families = float(1 / weights.square().sum())
+        if self.families < FEW:
+            raise DPSError(
+                f"the sampler 'smc' ended with {len(self._log)} particles that are copies of "
+                f"{self.families:.1f} effective ones at the last levels, too few for its samples "
+                "to be right; give it more particles or more steps, fewer pixels, or use 'mmps' "
+                "or 'daps'"
+            )
 
     def _systematic(self, count: int) -> Tensor:
         """Return ``count`` particles by their weights: one uniform number, evenly spaced."""
@@ -276,6 +336,7 @@ class Cloud:
             "particles": len(self._log),
             "ess": [round(size, 1) for size in self.ess],
             "least_ess": round(min(self.ess), 1),
+            "effective_families": round(self.families, 1),
             "resampled": self.resampled,
             "distinct_samples": len(set(chosen.tolist())),
             "distinct_ancestors": len(set(self._roots[chosen].tolist())),
