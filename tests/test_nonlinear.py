@@ -11,9 +11,12 @@ import torch
 
 from napari_dps import reconstruct, simulate
 from napari_dps.components import make
+from napari_dps.core.estimate import object_map
 from napari_dps.core.operator import dot_test
+from napari_dps.core.streams import Streams
 from napari_dps.errors import InputError
 from napari_dps.grid import Grid
+from napari_dps.training.phantoms import STRUCTURES
 
 GRID = Grid((16, 18), dtype="float64")
 
@@ -186,3 +189,46 @@ def test_a_gamma_image_is_restored():
     assert result.recipe.sampler.kind == "daps"
     assert np.abs(result.mean - truth).mean() < 3
     assert result.report["misfit"] == pytest.approx(1, abs=0.3)
+
+
+def seen_by(model, truth, seed=1):
+    """Return (Poisson measurement, operator, classical estimate)."""
+    grid = Grid(truth.shape, dtype="float64")
+    operator, likelihood = model.bind(grid), make("noise", "poisson").bind(grid)
+    wide = operator.embed(torch.as_tensor(truth)[None, None])
+    y = likelihood.sample(operator(wide), Streams(seed, [0], dtype=torch.float64))
+    streams = Streams(seed, ["estimate"], dtype=torch.float64)
+    return y, operator, operator.classical_estimate(y, likelihood, None, streams)
+
+
+@pytest.mark.parametrize("response", ["gamma", "table"])
+def test_a_bright_structure_on_a_dark_ground_keeps_its_brightness(response):
+    """The response is steep in the dark and flat where bright: one tangent fits neither."""
+    shape = STRUCTURES["mitochondria"][0](np.random.default_rng(9), 80).astype(np.float64)
+    truth = 2 + 100 * np.clip(shape / np.percentile(shape, 99.8), 0, 1.5)
+    fields = {"kind": "nonlinear-blur", "white": 120.0, "extent": 9.0}
+    if response == "table":
+        light = np.linspace(0, 140, 15)
+        fields["table"] = np.stack((light, 120 * (light / 140) ** 0.4545), 1)
+    y, operator, found = seen_by(make("forward", fields), truth)
+    image = operator.crop(found.image)
+    z = operator(found.image)
+    assert float(image.mean()) == pytest.approx(truth.mean(), rel=0.15)
+    assert float(((y - z) ** 2 / z.clamp_min(1)).mean()) < 2
+    assert float((image[0, 0] - torch.as_tensor(truth)).square().mean().sqrt()) < 12
+    assert float(image.min()) >= 0
+    scale, _ = object_map(image, found.noise, found.lost())
+    assert 50 < float(scale) < 140
+
+
+def test_inverse_of_a_response():
+    from napari_dps.forward._response import Curve, TableCurve
+
+    rows = np.array([[0.0, 10.0], [10.0, 60.0], [30.0, 60.0], [50.0, 80.0]])
+    for curve, flat in ((Curve(100.0, 2.2), 0.0), (TableCurve(*rows.T, GRID), 15.0)):
+        light = torch.linspace(0.0, 49.0, 99, dtype=torch.float64)
+        back = curve.inverse(curve(light))
+        known = light if not flat else torch.where((light > 10) & (light <= 30), 10.0, light)
+        assert torch.allclose(back, known, atol=1e-6)
+        beyond = torch.tensor([1e6], dtype=torch.float64)
+        assert float(curve.inverse(beyond)) == (50.0 if flat else 100.0)

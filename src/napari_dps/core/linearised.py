@@ -13,11 +13,11 @@ from torch import Tensor
 
 from napari_dps.core.estimate import Estimate, gaussian_field_estimate
 from napari_dps.core.likelihood import Likelihood
-from napari_dps.core.linalg import column
+from napari_dps.core.linalg import column, smooth
 from napari_dps.core.operator import Linear, LinearOperator, Operator
 from napari_dps.core.streams import Streams
 
-ROUNDS, HALVINGS = 4, 5
+ROUNDS, HALVINGS, BOX = 4, 5, 5
 ENOUGH = 0.99
 """Stop when a step leaves more than this share of the misfit."""
 
@@ -76,8 +76,26 @@ class KnownVariance(Likelihood):
         return self._variance.expand_as(z)
 
 
+def local_variance(y: Tensor, likelihood: Likelihood, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a measurement's local mean and the variance there, both of the shape of ``y``.
+
+    The expectation of a trial object would not do: where that is far too dark its counts look
+    certain, and no step away from it explains more.
+    """
+    share = smooth(weight, BOX)
+    local = smooth(weight * y, BOX) / share.clamp_min(1e-6)
+    total = (weight * y).flatten(1).sum(1) / weight.flatten(1).sum(1).clamp_min(1.0)
+    local = torch.where(share > 1e-6, local, column(total, y).expand_as(y))
+    return local, likelihood.variance(local)
+
+
 def linearised_estimate(
-    operator: Operator, y: Tensor, likelihood: Likelihood, valid: Tensor | None, streams: Streams
+    operator: Operator,
+    y: Tensor,
+    likelihood: Likelihood,
+    valid: Tensor | None,
+    streams: Streams,
+    first: Tensor | None = None,
 ) -> Estimate:
     """Return an estimate of the object of an operator that is not affine.
 
@@ -93,22 +111,22 @@ def linearised_estimate(
         Data that count.
     streams : Streams
         One per frame.
+    first : Tensor or None, shape (B, *x_shape)
+        Where to begin; None: at the flat object that explains y best.
     """
     weight = torch.ones_like(y) if valid is None else valid.expand_as(y).to(y)
     y = torch.where(weight > 0, y, torch.zeros_like(y))
-    variance = likelihood.variance(y.clone())
+    _, variance = local_variance(y, likelihood, weight)
 
     def misfit(x: Tensor) -> Tensor:
         chi2 = (weight * (y - operator(x)) ** 2 / variance).flatten(1).sum(1)
         return torch.where(torch.isfinite(chi2), chi2, torch.full_like(chi2, torch.inf))
 
-    x = _flat_level(operator, y, misfit)
+    x = _flat_level(operator, y, misfit) if first is None else first
     best = misfit(x)
     found: Estimate | None = None
     for _ in range(ROUNDS):
         z, jvp, vjp = operator.linearize(x)
-        variance = likelihood.variance(z)
-        best = misfit(x)
         found = gaussian_field_estimate(
             _Tangent(operator, jvp, vjp),
             y - z + jvp(x),

@@ -6,8 +6,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_dps.core.linearised import NonlinearOperator
+from napari_dps.core.estimate import Estimate, gaussian_field_estimate
+from napari_dps.core.likelihood import Likelihood
+from napari_dps.core.linalg import column
+from napari_dps.core.linearised import (
+    KnownVariance,
+    NonlinearOperator,
+    linearised_estimate,
+    local_variance,
+)
 from napari_dps.core.operator import Linear, Operator
+from napari_dps.core.streams import Streams
 from napari_dps.grid import Grid
 
 TOE = 1 / 256
@@ -26,7 +35,7 @@ class Curve:
     """
 
     def __init__(self, white: float, gamma: float) -> None:
-        self.white, self.power = white, 1 / gamma
+        self.white, self.power, self.least = white, 1 / gamma, 0.0
         self._toe = TOE ** (self.power - 1)
 
     def __call__(self, u: Tensor) -> Tensor:
@@ -42,6 +51,12 @@ class Curve:
         slope = torch.where(share > TOE, curved, torch.full_like(share, self._toe))
         return torch.where(share < 1, slope, torch.zeros_like(slope))
 
+    def inverse(self, z: Tensor) -> Tensor:
+        """Return the least light of that response: white's where it saturates."""
+        share = (z / self.white).clamp_max(1)
+        light = share.clamp_min(0) ** (1 / self.power)
+        return self.white * torch.where(light > TOE, light, share / self._toe)
+
 
 class TableCurve:
     """A response given by points, linear between them; the first piece goes on below.
@@ -56,7 +71,7 @@ class TableCurve:
         def tensor(v: np.ndarray) -> Tensor:
             return torch.tensor(v.copy(), dtype=getattr(torch, grid.dtype), device=grid.device)
 
-        self.light, self.value = tensor(light), tensor(value)
+        self.light, self.value, self.least = tensor(light), tensor(value), float(light[0])
         self.steps = (self.value[1:] - self.value[:-1]) / (self.light[1:] - self.light[:-1])
 
     def _piece(self, u: Tensor) -> Tensor:
@@ -73,6 +88,15 @@ class TableCurve:
         """Return its derivative."""
         slope = self.steps[self._piece(u)]
         return torch.where(u < self.light[-1], slope, torch.zeros_like(slope))
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """Return the least light of that response; below the table that of its first piece."""
+        z = torch.minimum(z, self.value[-1])
+        k = torch.searchsorted(self.value, z.detach().contiguous()) - 1
+        k = k.clamp(0, len(self.steps) - 1)
+        step = self.steps[k]
+        rise = torch.where(step > 0, (z - self.value[k]) / torch.where(step > 0, step, 1), 0 * z)
+        return self.light[k] + rise
 
 
 class Responding(NonlinearOperator):
@@ -99,3 +123,28 @@ class Responding(NonlinearOperator):
         u, jvp, vjp = self.light.linearize(x)
         slope = self.curve.slope(u)
         return self.curve(u), (lambda v: slope * jvp(v)), (lambda w: vjp(slope * w))
+
+    def classical_estimate(
+        self, y: Tensor, likelihood: Likelihood, valid: Tensor | None, streams: Streams
+    ) -> Estimate:
+        """Return a first estimate: with the response undone all is affine, and then near enough.
+
+        A pixel's light is as uncertain as the light of its neighbourhood's mean, a standard
+        deviation up and down.
+        """
+        weight = torch.ones_like(y) if valid is None else valid.expand_as(y).to(y)
+        local, variance = local_variance(y, likelihood, weight)
+        deviation = (variance / likelihood.redundancy).sqrt()
+        spread = self.curve.inverse(local + deviation) - self.curve.inverse(local - deviation)
+        # Far beyond saturation both are white.
+        least = 1e-3 * spread.flatten(1).amax(1).clamp_min(1e-12)
+        spread = (spread / 2).maximum(column(least, y))
+        known = KnownVariance(likelihood.redundancy * spread**2, likelihood.redundancy)
+        begun = gaussian_field_estimate(
+            self.light, self.curve.inverse(y), known, valid, streams, positive=False
+        )
+        found = linearised_estimate(self, y, likelihood, valid, streams, begun.image)
+        # Light is not negative; and what blur and noise take of its contrast is the same here.
+        found.image = found.image.clamp_min(min(0.0, self.curve.least))
+        found.lost = begun.lost
+        return found
