@@ -130,6 +130,9 @@ def test_distance_of_two_spots_and_of_none():
     two = spot(20, 15, 5) + 0.8 * spot(20, 27.5, 5)
     assert PeakDistance(line)(two) == pytest.approx(25.0, abs=0.3)
     assert math.isnan(PeakDistance(line)(spot(20, 15, 5)))
+    ripple = spot(20, 15, 5) + 0.2 * spot(20, 40, 5)
+    assert math.isnan(PeakDistance(line)(ripple))  # not a second object at the default
+    assert PeakDistance(line, least=0.1)(ripple) == pytest.approx(50.0, abs=0.3)
     merged = spot(20, 20, 8) + spot(20, 23, 8)
     assert math.isnan(PeakDistance(line)(merged))
 

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from napari_dps.result import Result
     from napari_dps.run import Run
 
-__all__ = ["Calibration", "applied", "calibrated_interval", "differences_of_run", "parts_of"]
+__all__ = [
+    "Calibration", "applied", "calibrated_interval", "differences_of_run", "different_parts",
+    "parts_of", "parts_of_result",
+]  # fmt: skip
 
 FORMAT = 1
 OF_THE_IMAGE = {"mask", "mask_seed", "flat_field", "full_scale"}
@@ -182,21 +185,32 @@ class Calibration(BaseModel):
         result : Result
             With its recipe.
         """
-        if not isinstance(result.recipe, Recipe):
+        found = parts_of_result(result)
+        if found is None:
             return ["recipe: the result does not know its own"]
-        found = parts_of(result.recipe, result.report, len(result), _pixel_size(result))
         return self.differences(found)
 
     def differences(self, parts: Mapping[str, Any]) -> list[str]:
         """Return how parts as :func:`parts_of` gives them differ from the calibration's."""
-        found = []
-        for name in ("prior", "sampler", "forward", "noise", "samples"):
-            found += _different(name, parts[name], self.parts[name])
-        if self.parts["pixel_size"] is not None and not _near(
-            parts["pixel_size"], self.parts["pixel_size"]
-        ):
-            found.append(_words("pixel size", parts["pixel_size"], self.parts["pixel_size"]))
-        return found
+        return different_parts(parts, self.parts)
+
+
+def different_parts(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[str]:
+    """Return how two recipes' parts, as :func:`parts_of` gives them, differ; a sentence each."""
+    found = []
+    for name in ("prior", "sampler", "forward", "noise", "samples"):
+        found += _different(name, here[name], there[name])
+    pixel = there["pixel_size"]
+    if pixel is not None and not _near(here["pixel_size"], pixel):
+        found.append(_words("pixel size", here["pixel_size"], pixel))
+    return found
+
+
+def parts_of_result(result: Result) -> dict[str, Any] | None:
+    """Return the parts of a result's recipe; None where it does not know its own."""
+    if not isinstance(result.recipe, Recipe):
+        return None
+    return parts_of(result.recipe, result.report, len(result), _pixel_size(result))
 
 
 def parts_of(

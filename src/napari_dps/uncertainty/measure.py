@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from napari_dps.errors import InputError
 
 if TYPE_CHECKING:
     from napari_dps.result import Result
+    from napari_dps.uncertainty.measure_calibration import MeasureCalibration
 
 __all__ = ["Measurement", "from_draws", "measure"]
 
@@ -44,7 +45,10 @@ class Measurement:
     position_unit : str
         Of ``position``.
     note : str
-        What the interval rests on: "nominal", the spread of the draws as it is.
+        What the interval rests on: "nominal", the spread of the draws as it is, or "calibrated on
+        N cases".
+    parts : dict or None
+        Recipe of the result that it is of, as calibrations compare it; None where unknown.
     """
 
     names: tuple[str, ...]
@@ -58,6 +62,7 @@ class Measurement:
     position: NDArray[np.float64] | None = None
     position_unit: str = ""
     note: str = "nominal"
+    parts: dict[str, Any] | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         """How many values there are."""
@@ -72,6 +77,64 @@ class Measurement:
     def median(self) -> NDArray[np.float64]:
         """Median of the finite draws, shape (K,)."""
         return _over_finite(self.draws, lambda v: float(np.median(v)))
+
+    def select(self, *names: str) -> Measurement:
+        """Return some of the values.
+
+        Raises
+        ------
+        InputError
+            If there is none of such a name.
+        """
+        missing = [name for name in names if name not in self.names]
+        if missing or not names:
+            raise InputError(
+                f"there is no value {missing[0] if missing else ''!r}; there are {_few(self.names)}"
+            )
+        at = [self.names.index(name) for name in names]
+        return replace(
+            self,
+            names=names,
+            draws=self.draws[:, at],
+            value=self.value[at],
+            low=self.low[at],
+            high=self.high[at],
+            found=self.found[at],
+            position=None if self.position is None else self.position[at],
+        )
+
+    def at(self, level: float) -> Measurement:
+        """Return the same draws with their own interval at another level, so "nominal"."""
+        return from_draws(
+            self.draws,
+            self.names,
+            level=level,
+            unit=self.unit,
+            position=self.position,
+            position_unit=self.position_unit,
+            parts=self.parts,
+        )
+
+    def calibrated(self, calibration: MeasureCalibration, *, flag: bool = False) -> Measurement:
+        """Return this measurement with intervals that held on planted objects.
+
+        Parameters
+        ----------
+        calibration : MeasureCalibration
+            Of this quantity and recipe;
+            :func:`~napari_dps.uncertainty.measure_calibration.calibrate_measurement` makes it.
+        flag : bool
+            Apply it to another recipe all the same: the note says so.
+
+        Raises
+        ------
+        InputError
+            If it is of another quantity, unit or recipe, or was not fitted at this level.
+        """
+        from napari_dps.uncertainty.measure_calibration import apply_calibration
+
+        low, high, note = apply_calibration(self, calibration, flag=flag)
+        return replace(self, low=low, high=high, note=note)
 
     def columns(self) -> dict[str, NDArray[Any]]:
         """Return the table as a dict of arrays: name, value, low, high, std, found."""
@@ -177,6 +240,7 @@ def measure(
         position=getattr(function, "position", None),
         position_unit=str(getattr(function, "position_unit", "")),
         note=_note(result),
+        parts=_parts(result),
     )
 
 
@@ -189,6 +253,7 @@ def from_draws(
     position: Any = None,
     position_unit: str = "",
     note: str = "nominal",
+    parts: dict[str, Any] | None = None,
 ) -> Measurement:
     """Return the measurement of draws that are at hand.
 
@@ -198,7 +263,7 @@ def from_draws(
         NaN where a draw has no value.
     names : sequence of str
         K of them.
-    level, unit, position, position_unit, note
+    level, unit, position, position_unit, note, parts
         As in :class:`Measurement`.
     """
     draws = np.asarray(draws, dtype=np.float64)
@@ -222,6 +287,7 @@ def from_draws(
         None if position is None else np.asarray(position, dtype=np.float64),
         position_unit,
         note,
+        parts,
     )
 
 
@@ -246,6 +312,16 @@ def _note(result: Any) -> str:
     if "intervals" in report:  # a calibration is of pixels, and says nothing of other numbers
         return "nominal"
     return str(report.get("calibration") or "nominal")
+
+
+def _parts(result: Any) -> dict[str, Any] | None:
+    """Return what a calibration must agree with; None where there is no run behind the samples."""
+    report = getattr(result, "report", {})
+    if getattr(result, "recipe", None) is None or not {"prior", "noise"} <= set(report):
+        return None
+    from napari_dps.uncertainty.calibration import parts_of_result
+
+    return parts_of_result(result)
 
 
 def _row(value: Any, function: Any) -> tuple[tuple[str, ...], NDArray[np.float64]]:

@@ -121,10 +121,14 @@ class PeakDistance:
     dip : float
         Two maxima are two where the profile between them falls by this share of the lower one's
         height above the profile's minimum.
+    least : float
+        The lower one has at least this share of the higher one's height, so that no ripple of the
+        background counts.
     """
 
     line: LineProfile
     dip: float = 0.1
+    least: float = 0.25
     name: str = "distance"
 
     @property
@@ -142,7 +146,9 @@ class PeakDistance:
         padded = np.concatenate(([low], profile, [low]))
         peaks, facts = find_peaks(padded, prominence=0)
         height = padded[peaks] - low
-        parted = facts["prominences"] >= self.dip * height
+        parted = (facts["prominences"] >= self.dip * height) & (
+            height >= self.least * height.max(initial=0.0)
+        )
         peaks, height = peaks[parted], height[parted]
         if len(peaks) < 2:
             return math.nan

@@ -1,0 +1,297 @@
+"""The measurements that the dock offers, each from layers to numbers; no window in here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from napari.layers import Image as ImageLayer
+from napari.layers import Layer
+from numpy.typing import NDArray
+
+from napari_dps._quantiles import check_level
+from napari_dps.errors import InputError
+from napari_dps.plugin.layers import source_data
+from napari_dps.plugin.measure_sources import (
+    intensity_unit,
+    line_in_pixels,
+    recipe_and_report,
+    region_masks,
+    result_of,
+    shown_frame,
+)
+from napari_dps.result import Result
+from napari_dps.uncertainty.measure import Measurement, measure
+
+__all__ = ["CHOICES", "Choice", "Inputs", "prepare"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One entry of the list.
+
+    Attributes
+    ----------
+    key : str
+        Its name in code.
+    title : str
+        Its name in the dock.
+    needs : str
+        ``"regions"``, ``"line"``, ``"second"`` (another result) or nothing.
+    fields : tuple of str
+        Settings that it knows.
+    tip : str
+        What it is, in a sentence.
+    """
+
+    key: str
+    title: str
+    needs: str
+    fields: tuple[str, ...]
+    tip: str
+
+
+CHOICES = (
+    Choice("mean", "Region mean", "regions", (), "Mean intensity of each region"),
+    Choice(
+        "sum", "Region sum", "regions", ("background",),
+        "Summed intensity of each region above a background",
+    ),
+    Choice(
+        "objects", "Objects: count, area, intensity", "", ("threshold", "smallest", "split"),
+        "Connected objects above a threshold, found in every sample anew",
+    ),
+    Choice(
+        "profile", "Line profile", "line", ("width",),
+        "Intensity along a line, averaged over a band",
+    ),
+    Choice(
+        "fwhm", "FWHM", "line", ("width",),
+        "Full width at half maximum of the highest peak along a line",
+    ),
+    Choice(
+        "distance", "Distance of two maxima", "line", ("width",),
+        "Distance between the two highest maxima along a line",
+    ),
+    Choice(
+        "colocalisation", "Colocalisation (Pearson, Manders)", "second", (),
+        "With a second result of the same shape; thresholds by Otsu's method in every sample",
+    ),
+    Choice(
+        "frc", "Fourier ring correlation", "", (),
+        "Agreement of the samples by spatial frequency: how fine is what the data fix",
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the dock says.
+
+    Attributes
+    ----------
+    samples : Image layer
+        Of the result.
+    point : sequence of float
+        The viewer's ``dims.point``: which frame is on display.
+    level : float
+        Probability inside the interval.
+    where : Layer or None
+        Regions or line.
+    second : Image layer or None
+        Samples of another result.
+    settings : dict
+        By the names of `Choice.fields`.
+    """
+
+    samples: ImageLayer
+    point: Any
+    level: float
+    where: Layer | None
+    second: ImageLayer | None
+    settings: dict[str, Any]
+
+
+def prepare(choice: Choice, inputs: Inputs) -> tuple[Callable[[], Measurement], Any]:
+    """Check what is cheap, and return what measures in a thread, with the regions' numbers.
+
+    Returns
+    -------
+    measure : callable
+        Without arguments; reads the data.
+    numbers : ndarray or None
+        Of the regions that have a value each, in order.
+
+    Raises
+    ------
+    InputError
+        One sentence about what cannot be measured.
+    """
+    samples = inputs.samples
+    count = int(source_data(samples).shape[0])
+    check_level(inputs.level, count // 2 if choice.key == "frc" else count)
+    if choice.needs == "regions":
+        return _regions(choice, inputs)
+    if choice.needs == "line":
+        return _line(choice, inputs), None
+    if choice.needs == "second":
+        return _second(inputs), None
+    return (_rings(inputs) if choice.key == "frc" else _objects(inputs)), None
+
+
+def _where(inputs: Inputs, what: str) -> Layer:
+    if inputs.where is None:
+        raise InputError(f"there is no layer with {what}; add one and choose it")
+    return inputs.where
+
+
+def _frame(inputs: Inputs, keep: int) -> Result:
+    """Return the result, of stacks the frame on display: the last ``keep`` axes."""
+    whole = result_of(inputs.samples)
+    at = shown_frame(inputs.samples, inputs.point, keep)
+    if not at:
+        return whole
+    n = len(at)
+    return Result(
+        whole.samples[(slice(None), *at)],
+        whole.axes[n:],
+        whole.scale[n:],
+        whole.units[n:],
+        whole.translate[n:],
+        whole.name,
+        whole.recipe,
+        whole.report,
+    )
+
+
+def _pixel(result: Result, axes: int = 2) -> tuple[NDArray[np.float64], str]:
+    """Return the steps of the last axes and their unit; pixels where one has none."""
+    if all(unit == "micrometer" for unit in result.units[-axes:]):
+        return np.array(result.scale[-axes:], dtype=np.float64), "µm"
+    return np.ones(axes), "px"
+
+
+def _regions(choice: Choice, inputs: Inputs) -> tuple[Callable[[], Measurement], Any]:
+    from napari_dps.uncertainty.regions import RegionMean, RegionSum
+
+    where = _where(inputs, "regions (Labels or Shapes)")
+    numbers, masks = region_masks(where, inputs.samples, inputs.point)
+    unit = intensity_unit(recipe_and_report(inputs.samples)[0])
+    parts: list[RegionMean]
+    if choice.key == "sum":
+        background = float(inputs.settings.get("background") or 0.0)
+        parts = [RegionSum(mask, unit, background=background) for mask in masks]
+    else:
+        parts = [RegionMean(mask, unit) for mask in masks]
+
+    # Shapes may overlap, so each is measured by itself.
+    def every(image: NDArray[Any]) -> dict[str, float]:
+        found = {}
+        for number, part in zip(numbers, parts, strict=True):
+            for name, value in part(image).items():
+                found[name.replace(f"{part.name} 1", f"{part.name} {number}", 1)] = value
+        return found
+
+    def run() -> Measurement:
+        return measure(result_of(inputs.samples), every, level=inputs.level, unit=unit)
+
+    return run, numbers
+
+
+def _objects(inputs: Inputs) -> Callable[[], Measurement]:
+    from napari_dps.uncertainty.regions import Objects
+
+    volume = 3 if _has_depth(inputs.samples) else 2
+    threshold = inputs.settings.get("threshold")
+
+    def run() -> Measurement:
+        result = _frame(inputs, volume)
+        steps, length = _pixel(result, volume)
+        function = Objects(
+            threshold="otsu" if threshold is None else float(threshold),
+            smallest=int(inputs.settings.get("smallest") or 1),
+            pixel=float(steps.prod()),
+            split=inputs.settings.get("split"),
+        )
+        light = intensity_unit(result.recipe)
+        power = f"{length}{'³' if volume == 3 else '²'}"
+        names = {"count": "", "area": power, "intensity": light}
+        names |= {"mean area": power, "mean intensity": light}
+
+        def told(image: NDArray[Any]) -> dict[str, float]:
+            found = function(image)
+            return {f"{k} ({names[k]})" if names[k] else k: v for k, v in found.items()}
+
+        return measure(result, told, level=inputs.level)
+
+    return run
+
+
+def _has_depth(layer: ImageLayer) -> bool:
+    return layer.ndim > 3 and str(layer.axis_labels[-3]).lower() == "z"
+
+
+def _line(choice: Choice, inputs: Inputs) -> Callable[[], Measurement]:
+    from napari_dps.uncertainty.profiles import FWHM, LineProfile, PeakDistance
+
+    samples = inputs.samples
+    line = line_in_pixels(_where(inputs, "a line (Shapes, or two points)"), samples)
+    step = np.abs(np.asarray(samples.scale)[-2:])
+    if abs(step[0] / step[1] - 1) > 0.01:
+        raise InputError(
+            f"pixels of {samples.name!r} are {step[0]:.4g} by {step[1]:.4g}: lengths along a line "
+            "need square ones; resample the image first"
+        )
+    width = int(inputs.settings.get("width") or 1)
+
+    def run() -> Measurement:
+        result = _frame(inputs, 2)
+        steps, length = _pixel(result)
+        unit = intensity_unit(result.recipe)
+        profile = LineProfile(line.start, line.end, width, float(steps[-1]), length, unit)
+        functions = {"profile": profile, "fwhm": FWHM(profile), "distance": PeakDistance(profile)}
+        return measure(result, functions[choice.key], level=inputs.level)
+
+    LineProfile(line.start, line.end, width)  # refuses what is too short, before the thread
+    return run
+
+
+def _second(inputs: Inputs) -> Callable[[], Measurement]:
+    from napari_dps.uncertainty.colocalisation import Colocalisation
+
+    first, second = inputs.samples, inputs.second
+    if second is None or second is first:
+        raise InputError("colocalisation needs a second result; restore the other channel too")
+    shapes = [tuple(int(n) for n in source_data(v).shape) for v in (first, second)]
+    if shapes[0][1:] != shapes[1][1:]:
+        raise InputError(
+            f"{first.name!r} has images of shape {shapes[0][1:]}, but {second.name!r} of "
+            f"{shapes[1][1:]}: choose two results of one shape"
+        )
+    count = min(shapes[0][0], shapes[1][0])
+    check_level(inputs.level, count)
+    keep = 3 if _has_depth(first) else 2
+
+    def run() -> Measurement:
+        one = _frame(inputs, keep)
+        two = _frame(replace(inputs, samples=second), keep)
+        # Sample k of the one beside sample k of the other: both posteriors' spread counts.
+        pairs = np.stack([one.samples[:count], two.samples[:count]], axis=1)
+        return measure(pairs, Colocalisation(axis=0), level=inputs.level)
+
+    return run
+
+
+def _rings(inputs: Inputs) -> Callable[[], Measurement]:
+    from napari_dps.uncertainty.resolution import fourier_ring_correlation
+
+    def run() -> Measurement:
+        result = _frame(inputs, 2)
+        steps, length = _pixel(result)
+        return fourier_ring_correlation(
+            result, pixel_size=float(steps[-1]), length_unit=length, level=inputs.level
+        )
+
+    return run

@@ -1,0 +1,43 @@
+"""A small matplotlib figure in the dock: the plot of a measurement, or a legend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+
+class PlotPanel(QWidget):
+    """A figure that is made when first needed: matplotlib takes a while to load."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        self._canvas: Any = None
+        self.axes: Any = None
+        self.hide()
+
+    def draw(self, paint: Callable[[Any], object]) -> None:
+        """Clear the figure and let a function paint on its axes."""
+        if self._canvas is None:
+            from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
+            from matplotlib.figure import Figure
+
+            self._canvas = FigureCanvasQTAgg(Figure(figsize=(3.4, 2.6), layout="constrained"))
+            self._canvas.setMinimumHeight(230)
+            self.layout().addWidget(self._canvas)
+        figure = self._canvas.figure
+        figure.clear()
+        self.axes = figure.subplots()
+        self.axes.tick_params(labelsize=8)
+        paint(self.axes)
+        for label in (self.axes.xaxis.label, self.axes.yaxis.label):
+            label.set_size(8)
+        legend = self.axes.get_legend()
+        if legend is not None:
+            for text in legend.get_texts():
+                text.set_fontsize(7)
+        self.show()
+        self._canvas.draw_idle()

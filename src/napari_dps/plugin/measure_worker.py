@@ -1,0 +1,77 @@
+"""Small computations off the window's thread: one at a time, the newest counts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from qtpy.QtCore import QObject, Signal
+
+from napari_dps.errors import DPSError
+
+log = logging.getLogger("napari_dps")
+
+
+def _napari_dps_measurement(
+    function: Callable[[], Any], number: int
+) -> tuple[int, Any, str | None]:
+    """Call a function; whatever goes wrong comes back as one sentence, for threads lose errors."""
+    try:
+        return number, function(), None
+    except DPSError as error:
+        return number, None, str(error)
+    except MemoryError:
+        return number, None, "memory ran out; measure a smaller region or fewer samples"
+    except Exception as error:
+        log.exception("the measurement failed")
+        return number, None, f"the measurement failed ({type(error).__name__}: {error})"
+
+
+class Background(QObject):
+    """Runs functions in a napari thread worker; answers to earlier ones are dropped."""
+
+    finished = Signal(object)
+    """Emitted with what the function returned."""
+    failed = Signal(str)
+    """Emitted with one sentence."""
+
+    def __init__(self, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._number = 0
+        self._workers: dict[int, Any] = {}
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is awaited."""
+        return self._number in self._workers
+
+    def start(self, function: Callable[[], Any]) -> None:
+        """Run a function; its answer is `finished` or `failed`."""
+        from napari.qt.threading import create_worker
+
+        self._number += 1
+        worker = create_worker(
+            _napari_dps_measurement,
+            function,
+            self._number,
+            _start_thread=False,
+            _ignore_errors=True,
+        )
+        self._workers[self._number] = worker
+        worker.returned.connect(self._returned)
+        worker.start()
+
+    def drop(self) -> None:
+        """Take no answer of what is under way."""
+        self._number += 1
+
+    def _returned(self, answer: tuple[int, Any, str | None]) -> None:
+        number, value, sentence = answer
+        self._workers.pop(number, None)
+        if number != self._number:
+            return
+        if sentence is None:
+            self.finished.emit(value)
+        else:
+            self.failed.emit(sentence)

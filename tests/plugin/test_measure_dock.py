@@ -1,0 +1,417 @@
+"""The dock "Measure (DPS)": from layers to a table, a plot, features and new layers."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.utils.notifications import notification_manager
+
+from napari_dps.errors import InputError
+from napari_dps.image import Image
+from napari_dps.plugin.measure_choices import CHOICES
+from napari_dps.plugin.measure_sources import (
+    image_transform,
+    is_samples,
+    line_in_pixels,
+    region_masks,
+    result_of,
+)
+from napari_dps.plugin.result_layers import Frame, result_layers
+from napari_dps.recipe import Recipe
+from napari_dps.result import Result
+
+UM = ("micrometer", "micrometer")
+WAIT = 30_000
+SIDE = (24, 32)
+PIXEL = 0.1
+
+
+def scene() -> np.ndarray:
+    """Return two spots of width 4.7 pixels, 12 pixels apart on row 12, on a background of 2."""
+    y, x = np.mgrid[: SIDE[0], : SIDE[1]].astype(float)
+    spots = sum(np.exp(-((y - 12) ** 2 + (x - at) ** 2) / 8) for at in (10.0, 22.0))
+    return 2 + 20 * spots
+
+
+def add_result(
+    viewer: Any, name: str = "cells", samples: int = 20, shape: tuple[int, ...] = SIDE, **more: Any
+) -> Any:
+    """Add the layers that a run leaves behind; return that of the samples."""
+    rng = np.random.default_rng(3)
+    mean = np.broadcast_to(scene(), shape)
+    draws = mean + 0.1 * rng.normal(size=(samples, *shape))
+    where = {"scale": (PIXEL, PIXEL), "units": UM, "translate": (5.0, 6.0), **more}
+    source = viewer.add_image(mean, name=name, axis_labels=("z", "y", "x")[-len(shape) :], **where)
+    frame = Frame.of(source, _everything(shape))
+    recipe = Recipe(noise="poisson", prior="gaussian", samples=samples)
+    result = Result.from_image(draws, Image.from_array(mean), recipe, {"complete": True})
+    for data, arguments, _ in result_layers(result, frame):
+        viewer.add_image(data, **arguments)
+    return viewer.layers[f"{name} samples"]
+
+
+def _everything(shape: tuple[int, ...]) -> Any:
+    from napari_dps.plugin.layers import Region
+
+    return Region(tuple(slice(0, n) for n in shape))
+
+
+@pytest.fixture
+def viewer() -> Any:
+    """Return a viewer without a window: everything but the canvas, in no time."""
+    from napari.components import ViewerModel
+
+    return ViewerModel()
+
+
+@pytest.fixture
+def notes() -> Iterator[list[Any]]:
+    seen: list[Any] = []
+    notification_manager.notification_ready.connect(seen.append)
+    yield seen
+    notification_manager.notification_ready.disconnect(seen.append)
+
+
+@pytest.fixture
+def dock(qtbot: Any, viewer: Any) -> Iterator[Any]:
+    from napari_dps.plugin.measure_widget import MeasureWidget
+
+    add_result(viewer)
+    widget = MeasureWidget(viewer)
+    qtbot.addWidget(widget)
+    widget.show()
+    yield widget
+    qtbot.waitUntil(lambda: not widget.busy, timeout=WAIT)
+    widget.shut_down()
+
+
+def finish(qtbot: Any, dock: Any) -> Any:
+    qtbot.waitUntil(lambda: not dock.busy, timeout=WAIT)
+    return dock.measurement
+
+
+def measured(qtbot: Any, dock: Any, key: str) -> Any:
+    dock.choose(key)
+    dock.measure_button.click()
+    return finish(qtbot, dock)
+
+
+def physical(*points: tuple[float, float]) -> np.ndarray:
+    """Return pixels of the result as positions in micrometres."""
+    return np.array(points) * PIXEL + (5.0, 6.0)
+
+
+# ---------------------------------------------------------------- sources, without a window
+
+
+def test_samples_are_found_with_recipe_scale_and_report(viewer: Any) -> None:
+    layer = add_result(viewer)
+    assert [v.name for v in viewer.layers if is_samples(v)] == ["cells samples"]
+    result = result_of(layer)
+    assert result.axes == "YX" and result.scale == (PIXEL, PIXEL) and result.units == UM
+    assert result.translate == pytest.approx((5, 6)) and result.name == "cells"
+    assert result.recipe.noise.kind == "poisson" and len(result) == 20
+    transform = image_transform(layer)
+    like = viewer.layers["cells mean"]
+    np.testing.assert_allclose(transform["scale"], like.scale)
+    np.testing.assert_allclose(transform["affine"], like.affine.affine_matrix)
+    assert transform["units"] == like.units and transform["axis_labels"] == like.axis_labels
+
+
+def test_regions_in_any_grid_land_on_the_right_pixels(viewer: Any) -> None:
+    samples = add_result(viewer)
+    point = viewer.dims.point
+    labels = np.zeros(SIDE, int)
+    labels[2:6, 3:9], labels[15:20, 20:30] = 4, 9
+    there = {"scale": (PIXEL, PIXEL), "translate": (5.0, 6.0), "units": UM}
+    same = viewer.add_labels(labels, **there)
+    numbers, masks = region_masks(same, samples, point)
+    assert list(numbers) == [4, 9]
+    np.testing.assert_array_equal(masks[0], labels == 4)
+    np.testing.assert_array_equal(masks[1], labels == 9)
+    # A wider image's labels, of which the result shows rows 3 and columns 2 onwards.
+    wide = viewer.add_labels(
+        np.pad(labels, ((3, 5), (2, 1))),
+        **{**there, "translate": (5 - 3 * PIXEL, 6 - 2 * PIXEL)},
+    )
+    np.testing.assert_array_equal(region_masks(wide, samples, point)[1][1], labels == 9)
+    fine = viewer.add_labels(
+        np.kron(labels, np.ones((2, 2), int)),
+        scale=(PIXEL / 2, PIXEL / 2),
+        translate=(5 - PIXEL / 4, 6 - PIXEL / 4),
+        units=UM,
+    )
+    np.testing.assert_array_equal(region_masks(fine, samples, point)[1][0], labels == 4)
+    box = physical((1.6, 2.6), (1.6, 8.4), (5.4, 8.4), (5.4, 2.6))
+    shapes = viewer.add_shapes([box, physical((0, 0), (9, 9))], shape_type=["polygon", "line"])
+    numbers, masks = region_masks(shapes, samples, point)
+    assert list(numbers) == [0]
+    np.testing.assert_array_equal(masks[0], labels == 4)
+
+
+def test_an_ellipse_is_as_large_as_it_should_be(viewer: Any) -> None:
+    samples = add_result(viewer)
+    box = physical((2.4, 4.3), (2.4, 24.3), (18.4, 24.3), (18.4, 4.3))
+    shapes = viewer.add_shapes([box], shape_type="ellipse")
+    (mask,) = region_masks(shapes, samples, viewer.dims.point)[1]
+    assert mask.sum() == pytest.approx(np.pi * 8 * 10, rel=0.04)
+    assert mask[10, 14] and not mask[3, 5]
+
+
+def test_lines_from_shapes_and_points(viewer: Any) -> None:
+    samples = add_result(viewer)
+    shapes = viewer.add_shapes(
+        [physical((12, 2), (12, 30)), physical((3, 3), (20, 20))], shape_type="line"
+    )
+    assert line_in_pixels(shapes, samples).end == pytest.approx((20, 20))
+    shapes.selected_data = {0}
+    line = line_in_pixels(shapes, samples)
+    assert (line.start, line.end) == (pytest.approx((12, 2)), pytest.approx((12, 30)))
+    points = viewer.add_points(physical((12, 2), (12, 30)))
+    assert line_in_pixels(points, samples).end == pytest.approx((12, 30))
+    points.add(physical((1, 1)))
+    with pytest.raises(InputError, match="holds 3 points; a line leads through two"):
+        line_in_pixels(points, samples)
+    outside = viewer.add_shapes([physical((12, 2), (12, 60))], shape_type="line", name="far")
+    with pytest.raises(InputError, match="'far' leaves 'cells samples'"):
+        line_in_pixels(outside, samples)
+
+
+# ---------------------------------------------------------------- the dock
+
+
+def test_opened_dock_offers_what_there_is(dock: Any, viewer: Any) -> None:
+    assert dock.results.currentText() == "cells samples"
+    assert dock.choices.count() == len(CHOICES) == 8
+    assert dock.places.count() == 0
+    viewer.add_labels(np.ones(SIDE, int), name="cell")
+    assert dock.places.currentText() == "cell"
+    dock.choose("profile")
+    assert dock.places.count() == 0  # labels hold no line
+    viewer.add_points(physical((12, 2), (12, 30)), name="ends")
+    assert dock.places.currentText() == "ends"
+    viewer.layers.remove("cells samples")
+    assert dock.results.count() == 0
+    assert dock.minimumSizeHint().width() < 450, "the dock leaves no room for the picture"
+
+
+def test_region_means_go_to_table_plot_features_and_csv(
+    qtbot: Any, dock: Any, viewer: Any, tmp_path: Path
+) -> None:
+    labels = np.zeros(SIDE, int)
+    labels[:4], labels[10:15, 8:13] = 2, 5
+    regions = viewer.add_labels(
+        labels, name="cell", scale=(PIXEL, PIXEL), translate=(5, 6), units=UM
+    )
+    regions.features = {"index": [2, 7], "kind": ["edge", "other"]}
+    found = measured(qtbot, dock, "mean")
+    assert found.names == ("mean 2", "mean 5") and found.unit == "counts"
+    truth = [scene()[labels == k].mean() for k in (2, 5)]
+    assert found.value == pytest.approx(truth, abs=0.05)
+    assert (found.low < truth).all() and (truth < found.high).all()
+    assert [dock.table.item(r, 0).text() for r in (0, 1)] == ["mean 2", "mean 5"]
+    heads = [dock.table.horizontalHeaderItem(c).text() for c in range(dock.table.columnCount())]
+    assert heads == ["name", "value", "low 90 %", "high 90 %", "std", "found", "unit", "interval"]
+    assert dock.plot.axes.get_ylabel() == "counts"
+    assert "nominal" in dock.status.text() and "features of 'cell'" in dock.status.text()
+    table = regions.features.set_index("index")
+    assert table.loc[5, "mean"] == found.value[1]
+    assert table.loc[2, "mean low 90 %"] == found.low[0]
+    assert table.loc[2, "kind"] == "edge" and np.isnan(table.loc[7, "mean"])
+    dock.save_csv(str(tmp_path / "t.csv"))
+    rows = list(csv.reader((tmp_path / "t.csv").read_text(encoding="utf-8").splitlines()))
+    assert rows[0] == heads and float(rows[2][1]) == found.value[1]
+    assert rows[1][-2:] == ["counts", "nominal"]
+
+
+def test_sums_of_shapes_that_overlap(qtbot: Any, dock: Any, viewer: Any) -> None:
+    boxes = [
+        physical((7.6, 5.6), (7.6, 14.4), (16.4, 14.4), (16.4, 5.6)),
+        physical((7.6, 5.6), (7.6, 26.4), (16.4, 26.4), (16.4, 5.6)),
+    ]
+    shapes = viewer.add_shapes(boxes, shape_type="polygon", name="boxes")
+    dock.choose("sum")
+    dock.settings["background"].set_value(2.0)
+    found = measured(qtbot, dock, "sum")
+    truth = [(scene() - 2)[8:17, a:b].sum() for a, b in ((6, 15), (6, 27))]
+    assert found.value == pytest.approx(truth, rel=0.02)
+    np.testing.assert_array_equal(shapes.features["sum"], found.value)
+
+
+@pytest.mark.parametrize(("key", "value", "unit"), [("distance", 1.2, "µm"), ("fwhm", 0.47, "µm")])
+def test_lengths_are_in_micrometres(
+    qtbot: Any, dock: Any, viewer: Any, key: str, value: float, unit: str
+) -> None:
+    viewer.add_shapes([physical((12, 2), (12, 30))], shape_type="line")
+    found = measured(qtbot, dock, key)
+    assert found.value[0] == pytest.approx(value, abs=0.03) and found.unit == unit
+    assert dock.table.item(0, 6).text() == unit
+
+
+def test_profile_has_a_band(qtbot: Any, dock: Any, viewer: Any) -> None:
+    viewer.add_points(physical((12, 2), (12, 30)))
+    found = measured(qtbot, dock, "profile")
+    assert found.position[-1] == pytest.approx(2.8) and found.position_unit == "µm"
+    assert dock.plot.axes.get_xlabel() == "position (µm)"
+    assert len(dock.plot.axes.collections) == 1
+    assert dock.table.horizontalHeaderItem(1).text() == "position (µm)"
+
+
+def test_objects_and_rings(qtbot: Any, dock: Any) -> None:
+    dock.choose("objects")
+    dock.settings["threshold"].set_value(12.0)
+    found = measured(qtbot, dock, "objects")
+    assert found.select("count").value[0] == 2
+    area = (scene() > 12).sum() * PIXEL**2
+    assert found.select("area (µm²)").value[0] == pytest.approx(area, rel=0.1)
+    dock.level.set_value(0.8)
+    rings = measured(qtbot, dock, "frc")
+    assert rings.position_unit == "cycles/µm" and rings.value[1] > 0.9
+
+
+def test_two_results_are_correlated(qtbot: Any, dock: Any, viewer: Any) -> None:
+    add_result(viewer, "other", samples=30)
+    found = measured(qtbot, dock, "colocalisation")
+    assert found.names == ("pearson", "M1", "M2") and len(found.draws) == 20
+    assert found.value[0] > 0.9
+
+
+def test_planes_of_a_stack(qtbot: Any, viewer: Any) -> None:
+    from napari_dps.plugin.measure_widget import MeasureWidget
+
+    add_result(
+        viewer, shape=(3, *SIDE), scale=(0.3, PIXEL, PIXEL), units=("micrometer",) * 3,
+        translate=(0.0, 5.0, 6.0),
+    )  # fmt: skip
+    viewer.add_labels(np.ones(SIDE, int), scale=(PIXEL, PIXEL), translate=(5, 6), units=UM)
+    dock = MeasureWidget(viewer)
+    qtbot.addWidget(dock)
+    found = measured(qtbot, dock, "mean")
+    assert found.names == ("mean 1, frame 0", "mean 1, frame 1", "mean 1, frame 2")
+    viewer.dims.set_current_step(1, 2)
+    viewer.add_shapes([physical((12, 2), (12, 30))], shape_type="line")
+    assert measured(qtbot, dock, "distance").value[0] == pytest.approx(1.2, abs=0.03)
+    dock.settings["threshold"].set_value(12.0)
+    assert "area (µm³)" in measured(qtbot, dock, "objects").names
+    dock.shut_down()
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("mean", "There is no layer with regions"),
+        ("fwhm", "There is no layer with a line"),
+        ("colocalisation", "needs a second result"),
+        ("frc", "needs at least 19 samples; there are 10"),
+    ],
+)
+def test_one_sentence_for_what_is_missing(
+    qtbot: Any, dock: Any, notes: list[Any], key: str, said: str
+) -> None:
+    measured(qtbot, dock, key)
+    (note,) = notes
+    assert said in note.message and "\n" not in note.message
+
+
+def test_one_sentence_for_bad_choices(qtbot: Any, dock: Any, viewer: Any, notes: list[Any]) -> None:
+    dock.level.set_value(0.95)
+    measured(qtbot, dock, "objects")
+    assert "0.95 interval needs at least 39 samples; there are 20" in notes.pop().message
+    viewer.add_shapes([physical((12, 2), (12, 2.2))], shape_type="line")
+    dock.level.set_value(0.9)
+    measured(qtbot, dock, "profile")
+    assert "shorter than a pixel" in notes.pop().message
+    viewer.layers.remove("cells samples")
+    measured(qtbot, dock, "profile")
+    assert "There is no result with samples" in notes.pop().message
+    dock.above_button.click()
+    assert "There is no result with samples" in notes.pop().message
+    assert dock.measurement is None
+
+
+def test_what_fails_in_the_thread_is_one_sentence(
+    qtbot: Any, dock: Any, notes: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr("napari_dps.plugin.measure_choices.measure", fail)
+    measured(qtbot, dock, "objects")
+    (note,) = notes
+    assert note.message == "The measurement failed (RuntimeError: out of luck)"
+    assert dock.status.text() == "failed"
+
+
+def test_probability_layer_lies_where_the_source_lies(qtbot: Any, dock: Any, viewer: Any) -> None:
+    dock.above.set_value(12.0)
+    dock.above_button.click()
+    finish(qtbot, dock)
+    layer = viewer.layers["cells probability above 12"]
+    like = viewer.layers["cells mean"]
+    samples = viewer.layers["cells samples"].data
+    np.testing.assert_allclose(layer.data, (samples > 12).mean(0), atol=1e-6)
+    np.testing.assert_allclose(layer.scale, like.scale)
+    np.testing.assert_allclose(layer.translate, like.translate)
+    assert layer.units == like.units and layer.axis_labels == like.axis_labels
+
+
+# ---------------------------------------------------------------- section "Show"
+
+
+def test_mean_and_std_side_by_side(qtbot: Any, dock: Any, viewer: Any) -> None:
+    viewer.layers.remove("cells std")
+    dock.show_panel.pair.click()
+    finish(qtbot, dock)
+    canvas = getattr(viewer, "canvas", None)
+    assert (viewer if canvas is None else canvas).grid.enabled
+    shown = {layer.name for layer in viewer.layers if layer.visible}
+    assert shown == {"cells mean", "cells std"}
+
+
+def test_interval_width_and_colour_pictures(qtbot: Any, dock: Any, viewer: Any) -> None:
+    show = dock.show_panel
+    show.width.click()
+    finish(qtbot, dock)
+    width = viewer.layers["cells interval width"]
+    low, high = result_of(viewer.layers["cells samples"]).interval(0.9)
+    np.testing.assert_array_equal(width.data, high - low)
+    assert dock.plot.axes.get_xlabel() == "width of the 90 % interval (nominal)"
+    show.maps.setCurrentText("cividis")
+    show.bivariate.click()
+    finish(qtbot, dock)
+    picture = viewer.layers["cells value and certainty"]
+    assert picture.rgb and picture.data.shape == (*SIDE, 3)
+    np.testing.assert_allclose(picture.scale, (PIXEL, PIXEL))
+    assert dock.plot.axes.get_ylabel() == "width of the 90 % interval (nominal)"
+    dock.above.set_value(12.0)
+    show.opacity.click()
+    finish(qtbot, dock)
+    assert viewer.layers["cells opacity by probability"].data.shape == (*SIDE, 4)
+    assert "probability above 12 counts" in dock.status.text()
+
+
+def test_too_few_samples_for_a_width_are_named(qtbot: Any, dock: Any, notes: list[Any]) -> None:
+    dock.level.set_value(0.99)
+    dock.show_panel.width.click()
+    finish(qtbot, dock)
+    assert "needs at least 199 samples; there are 20" in notes.pop().message
+
+
+def test_flicker_plays_the_samples_and_puts_things_back(qtbot: Any, dock: Any, viewer: Any) -> None:
+    show = dock.show_panel
+    viewer.dims.set_current_step(0, 19)
+    show.flicker.click()
+    assert viewer.layers["cells samples"].visible and not viewer.layers["cells mean"].visible
+    qtbot.waitUntil(lambda: viewer.dims.current_step[0] in (0, 1, 2), timeout=WAIT)
+    assert show.flicker.isChecked()
+    show.flicker.click()
+    assert not show.flicker.isChecked() and not show._timer.isActive()
+    assert viewer.layers["cells mean"].visible
+    show.flicker.click()
+    viewer.layers.remove("cells samples")
+    qtbot.waitUntil(lambda: not show._timer.isActive(), timeout=WAIT)
