@@ -52,7 +52,7 @@ STRUCTURES = {
     "bacteria": ("bacteria",),
     "zebrafish": ("fish",),
 }
-"""What a file's name says of the structure. BPAE cells: red is mitochondria, green actin, blue DNA."""
+"""What the name of a file says of its structure. BPAE cells: red mitochondria, green actin, blue DNA."""
 
 
 def structure_of(name: str) -> str:

@@ -80,7 +80,7 @@ def main(
             noisy = truth + level * rng.standard_normal(truth.shape)
             begin = time.perf_counter()
             with torch.no_grad():
-                out = network(torch.as_tensor(noisy, dtype=torch.float32)[None, None], level)
+                found = network(torch.as_tensor(noisy, dtype=torch.float32)[None, None], level)
             seconds += time.perf_counter() - begin
             row = {
                 "image": index,
@@ -88,7 +88,7 @@ def main(
                 "structure": structure_of(source.name),
                 "noise": level,
                 "input": psnr(noisy, truth),
-                "prior": psnr(out[0, 0].double().numpy(), truth),
+                "prior": psnr(found[0, 0].double().numpy(), truth),
             }
             if bm3d:
                 row["bm3d"] = psnr(_bm3d(noisy, level), truth)
