@@ -1,0 +1,1 @@
+"""A verdict on a reconstruction: what the data, the prior and the samples say of it."""

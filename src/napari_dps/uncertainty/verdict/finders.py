@@ -1,0 +1,19 @@
+"""Which findings there are; each is named, so that nothing heavy loads before it is asked for."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from napari_dps.uncertainty.verdict.evidence import Finder
+
+__all__ = ["COSTLY", "load"]
+
+COSTLY: tuple[str, ...] = ()
+"""``module:function`` of findings that call the network, run by :func:`napari_dps.assess`."""
+
+
+def load(name: str) -> Finder:
+    """Return the finder named ``module:function``, the module relative to this package."""
+    module, function = name.split(":")
+    found: Finder = getattr(import_module(f"{__package__}.{module}"), function)
+    return found
