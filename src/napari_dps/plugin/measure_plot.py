@@ -25,7 +25,8 @@ class PlotPanel(QWidget):
             from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
             from matplotlib.figure import Figure
 
-            self._canvas = FigureCanvasQTAgg(Figure(figsize=(3.4, 2.6), layout="constrained"))
+            canvas: Any = FigureCanvasQTAgg
+            self._canvas = canvas(Figure(figsize=(3.4, 2.6), layout="constrained"))
             self._canvas.setMinimumHeight(230)
             self.layout().addWidget(self._canvas)
         figure = self._canvas.figure

@@ -226,7 +226,9 @@ def mix_with_gray(colours: Array, share: Any) -> Array:
     gray = (linear @ LUMINANCE)[..., None]
     keep = np.asarray(share, dtype=np.float64)[..., None]
     mixed = np.clip(keep * linear + (1 - keep) * gray, 0, 1)
-    return np.where(mixed <= 0.0031308, 12.92 * mixed, 1.055 * mixed ** (1 / 2.4) - 0.055)
+    return np.asarray(
+        np.where(mixed <= 0.0031308, 12.92 * mixed, 1.055 * mixed ** (1 / 2.4) - 0.055)
+    )
 
 
 def _what(result: Any, level: float) -> str:
