@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def show(viewer: napari.Viewer, result: napari_dps.Result) -> None:
-    """Add a result as the dock "Reconstruct (DPS)" does, with a line through its brightest pixel."""
+    """Add the layers that a run leaves behind, and a line through the brightest pixel."""
     # Layers of a result carry recipe and report: that is how the dock knows them.
     like = napari.layers.Image(
         result.mean,

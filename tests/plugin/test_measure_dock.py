@@ -387,7 +387,7 @@ def test_interval_width_and_colour_pictures(qtbot: Any, dock: Any, viewer: Any) 
     picture = viewer.layers["cells value and certainty"]
     assert picture.rgb and picture.data.shape == (*SIDE, 3)
     np.testing.assert_allclose(picture.scale, (PIXEL, PIXEL))
-    assert dock.plot.axes.get_ylabel() == "width of the 90 % interval (nominal)"
+    assert dock.plot.axes.get_ylabel() == "width of the 90 % interval\n(nominal), counts"
     dock.above.set_value(12.0)
     show.opacity.click()
     finish(qtbot, dock)

@@ -96,7 +96,9 @@ class Look:
         )
         axes.set_yticks([0, 0.5, 1], [f"{v:.3g}" for v in (none, (full + none) / 2, full)])
         axes.set_xlabel(f"value ({self.unit})" if self.unit else "value")
-        axes.set_ylabel(self.what)
+        # A width has the unit of the values; a probability has none.
+        unit = f", {self.unit}" if self.unit and self.picture.shape[-1] == 3 else ""
+        axes.set_ylabel(self.what.replace(" (", "\n(") + unit)
         return axes
 
 
