@@ -155,6 +155,7 @@ def judge(kind: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "cases": len(rows),
         "with_value": fitted.cases,
+        "with_value_by_truth": by_truth(kind, truths, found, fitted.least_found),
         "nominal": fitted.nominal_coverage[key],
         "calibrated": share,
         "factors": fitted.factors[key],
@@ -168,6 +169,23 @@ def judge(kind: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "seconds_per_case": float(np.mean([row["seconds"] for row in rows])),
         "calls": rows[0]["calls"],
     }
+
+
+def by_truth(
+    kind: str, truths: list[float], found: list[Measurement], least: float
+) -> dict[str, str] | None:
+    """Return, of two points, how many have a value at which distance in FWHM."""
+    if kind != "points":
+        return None
+    told = {}
+    for low in (0.5, 1.0, 1.5):
+        there = [
+            m.found[0] >= least
+            for t, m in zip(truths, found, strict=True)
+            if low <= t / FWHM < low + 0.5
+        ]
+        told[f"{low:g} to {low + 0.5:g} FWHM"] = f"{sum(there)} of {len(there)}"
+    return told
 
 
 def remade(row: dict[str, Any]) -> Measurement:

@@ -169,3 +169,21 @@ def test_calibrated_intervals_fits_once_and_restores(monkeypatch, tmp_path, caps
     assert "intervals" in Result.load("restored.ome.tif").report
     with pytest.raises(SystemExit, match="PHOTONS"):
         run(monkeypatch, "calibrated_intervals.py", "y.npy")
+
+
+def test_measure_result_measures_a_saved_result(monkeypatch, tmp_path, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    y, x = np.mgrid[:40, :48].astype(float)
+    spots = sum(np.exp(-((y - a) ** 2 + (x - b) ** 2) / 18) for a, b in ((12, 12), (28, 32)))
+    draws = 2 + 30 * spots + 0.1 * np.random.default_rng(0).normal(size=(20, 40, 48))
+    scale = {"scale": (0.1, 0.1), "units": ("micrometer", "micrometer")}
+    Result(draws, **scale).save("r.ome.tif")
+    run(monkeypatch, "measure_result.py", "r.ome.tif")
+    told = capsys.readouterr().out
+    assert "light of 2 regions" in told and "objects: 90 % within 2 to 2 (nominal)" in told
+    width = float(told.split("brightest pixel: ")[1].split(" um")[0])
+    assert 0.66 < width < 0.76  # 3 pixels times 2.355, a pixel is 0.1 um
+    assert "width of the 90 % interval (nominal)" in told
+    assert Path("profile.png").stat().st_size > 5000 and Path("legend.png").stat().st_size > 5000
+    with pytest.raises(SystemExit, match=r"RESULT\.ome\.tif"):
+        run(monkeypatch, "measure_result.py", "a", "b")

@@ -80,7 +80,7 @@ def test_bivariate_takes_colour_from_what_is_uncertain(result):
 def test_legend_names_level_value_and_numbers(result):
     axes = bivariate(result, limits=(0, 10), unit="photons").legend()
     assert axes.get_xlabel() == "value (photons)"
-    assert axes.get_ylabel() == "width of the 90 % interval (nominal)"
+    assert axes.get_ylabel() == "width of the 90 % interval\n(nominal), photons"
     assert [t.get_text() for t in axes.get_yticklabels()] == ["5", "2.5", "0"]
     shown = np.asarray(axes.images[0].get_array())
     assert colourful(shown[0]).max() < 1e-6 < colourful(shown[-1]).min()
@@ -93,6 +93,7 @@ def test_opacity_is_the_probability(result):
     np.testing.assert_allclose(look.picture[..., 3], share, atol=1e-6)
     assert look.what == "probability above 5 photons"
     axes = look.legend()
+    assert axes.get_ylabel() == look.what
     assert [t.get_text() for t in axes.get_yticklabels()] == ["0", "0.5", "1"]
     assert np.asarray(axes.images[0].get_array())[0].max() == 0
 

@@ -10,55 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
+from plugin.fake_result import PIXEL, SIDE, UM, add_result, physical, scene
 
-from napari_dps.errors import InputError
-from napari_dps.image import Image
 from napari_dps.plugin.measure_choices import CHOICES
-from napari_dps.plugin.measure_sources import (
-    image_transform,
-    is_samples,
-    line_in_pixels,
-    region_masks,
-    result_of,
-)
-from napari_dps.plugin.result_layers import Frame, result_layers
-from napari_dps.recipe import Recipe
-from napari_dps.result import Result
+from napari_dps.plugin.measure_sources import result_of
+from napari_dps.uncertainty.measure_calibration import calibrate_measurement
 
-UM = ("micrometer", "micrometer")
 WAIT = 30_000
-SIDE = (24, 32)
-PIXEL = 0.1
-
-
-def scene() -> np.ndarray:
-    """Return two spots of width 4.7 pixels, 12 pixels apart on row 12, on a background of 2."""
-    y, x = np.mgrid[: SIDE[0], : SIDE[1]].astype(float)
-    spots = sum(np.exp(-((y - 12) ** 2 + (x - at) ** 2) / 8) for at in (10.0, 22.0))
-    return 2 + 20 * spots
-
-
-def add_result(
-    viewer: Any, name: str = "cells", samples: int = 20, shape: tuple[int, ...] = SIDE, **more: Any
-) -> Any:
-    """Add the layers that a run leaves behind; return that of the samples."""
-    rng = np.random.default_rng(3)
-    mean = np.broadcast_to(scene(), shape)
-    draws = mean + 0.1 * rng.normal(size=(samples, *shape))
-    where = {"scale": (PIXEL, PIXEL), "units": UM, "translate": (5.0, 6.0), **more}
-    source = viewer.add_image(mean, name=name, axis_labels=("z", "y", "x")[-len(shape) :], **where)
-    frame = Frame.of(source, _everything(shape))
-    recipe = Recipe(noise="poisson", prior="gaussian", samples=samples)
-    result = Result.from_image(draws, Image.from_array(mean), recipe, {"complete": True})
-    for data, arguments, _ in result_layers(result, frame):
-        viewer.add_image(data, **arguments)
-    return viewer.layers[f"{name} samples"]
-
-
-def _everything(shape: tuple[int, ...]) -> Any:
-    from napari_dps.plugin.layers import Region
-
-    return Region(tuple(slice(0, n) for n in shape))
 
 
 @pytest.fixture
@@ -99,87 +57,6 @@ def measured(qtbot: Any, dock: Any, key: str) -> Any:
     dock.choose(key)
     dock.measure_button.click()
     return finish(qtbot, dock)
-
-
-def physical(*points: tuple[float, float]) -> np.ndarray:
-    """Return pixels of the result as positions in micrometres."""
-    return np.array(points) * PIXEL + (5.0, 6.0)
-
-
-# ---------------------------------------------------------------- sources, without a window
-
-
-def test_samples_are_found_with_recipe_scale_and_report(viewer: Any) -> None:
-    layer = add_result(viewer)
-    assert [v.name for v in viewer.layers if is_samples(v)] == ["cells samples"]
-    result = result_of(layer)
-    assert result.axes == "YX" and result.scale == (PIXEL, PIXEL) and result.units == UM
-    assert result.translate == pytest.approx((5, 6)) and result.name == "cells"
-    assert result.recipe.noise.kind == "poisson" and len(result) == 20
-    transform = image_transform(layer)
-    like = viewer.layers["cells mean"]
-    np.testing.assert_allclose(transform["scale"], like.scale)
-    np.testing.assert_allclose(transform["affine"], like.affine.affine_matrix)
-    assert transform["units"] == like.units and transform["axis_labels"] == like.axis_labels
-
-
-def test_regions_in_any_grid_land_on_the_right_pixels(viewer: Any) -> None:
-    samples = add_result(viewer)
-    point = viewer.dims.point
-    labels = np.zeros(SIDE, int)
-    labels[2:6, 3:9], labels[15:20, 20:30] = 4, 9
-    there = {"scale": (PIXEL, PIXEL), "translate": (5.0, 6.0), "units": UM}
-    same = viewer.add_labels(labels, **there)
-    numbers, masks = region_masks(same, samples, point)
-    assert list(numbers) == [4, 9]
-    np.testing.assert_array_equal(masks[0], labels == 4)
-    np.testing.assert_array_equal(masks[1], labels == 9)
-    # A wider image's labels, of which the result shows rows 3 and columns 2 onwards.
-    wide = viewer.add_labels(
-        np.pad(labels, ((3, 5), (2, 1))),
-        **{**there, "translate": (5 - 3 * PIXEL, 6 - 2 * PIXEL)},
-    )
-    np.testing.assert_array_equal(region_masks(wide, samples, point)[1][1], labels == 9)
-    fine = viewer.add_labels(
-        np.kron(labels, np.ones((2, 2), int)),
-        scale=(PIXEL / 2, PIXEL / 2),
-        translate=(5 - PIXEL / 4, 6 - PIXEL / 4),
-        units=UM,
-    )
-    np.testing.assert_array_equal(region_masks(fine, samples, point)[1][0], labels == 4)
-    box = physical((1.6, 2.6), (1.6, 8.4), (5.4, 8.4), (5.4, 2.6))
-    shapes = viewer.add_shapes([box, physical((0, 0), (9, 9))], shape_type=["polygon", "line"])
-    numbers, masks = region_masks(shapes, samples, point)
-    assert list(numbers) == [0]
-    np.testing.assert_array_equal(masks[0], labels == 4)
-
-
-def test_an_ellipse_is_as_large_as_it_should_be(viewer: Any) -> None:
-    samples = add_result(viewer)
-    box = physical((2.4, 4.3), (2.4, 24.3), (18.4, 24.3), (18.4, 4.3))
-    shapes = viewer.add_shapes([box], shape_type="ellipse")
-    (mask,) = region_masks(shapes, samples, viewer.dims.point)[1]
-    assert mask.sum() == pytest.approx(np.pi * 8 * 10, rel=0.04)
-    assert mask[10, 14] and not mask[3, 5]
-
-
-def test_lines_from_shapes_and_points(viewer: Any) -> None:
-    samples = add_result(viewer)
-    shapes = viewer.add_shapes(
-        [physical((12, 2), (12, 30)), physical((3, 3), (20, 20))], shape_type="line"
-    )
-    assert line_in_pixels(shapes, samples).end == pytest.approx((20, 20))
-    shapes.selected_data = {0}
-    line = line_in_pixels(shapes, samples)
-    assert (line.start, line.end) == (pytest.approx((12, 2)), pytest.approx((12, 30)))
-    points = viewer.add_points(physical((12, 2), (12, 30)))
-    assert line_in_pixels(points, samples).end == pytest.approx((12, 30))
-    points.add(physical((1, 1)))
-    with pytest.raises(InputError, match="holds 3 points; a line leads through two"):
-        line_in_pixels(points, samples)
-    outside = viewer.add_shapes([physical((12, 2), (12, 60))], shape_type="line", name="far")
-    with pytest.raises(InputError, match="'far' leaves 'cells samples'"):
-        line_in_pixels(outside, samples)
 
 
 # ---------------------------------------------------------------- the dock
@@ -360,6 +237,24 @@ def test_probability_layer_lies_where_the_source_lies(qtbot: Any, dock: Any, vie
     assert layer.units == like.units and layer.axis_labels == like.axis_labels
 
 
+def test_a_calibration_takes_over_the_interval(
+    qtbot: Any, dock: Any, viewer: Any, notes: list[Any], tmp_path: Path
+) -> None:
+    viewer.add_shapes([physical((12, 2), (12, 30))], shape_type="line")
+    found = measured(qtbot, dock, "distance")
+    fitted = calibrate_measurement([1.2] * 19, [found] * 19)
+    dock.load_calibration(str(fitted.save(tmp_path / "c.json")))
+    assert dock.calibrate_button.text() == "Calibration: distance, 19 cases"
+    found = measured(qtbot, dock, "distance")
+    assert found.note == "calibrated on 19 cases" in dock.status.text()
+    assert dock.table.item(0, 7).text() == "calibrated on 19 cases"
+    assert measured(qtbot, dock, "fwhm").note == "nominal"
+    assert "is of 'distance', but the measurement holds 'FWHM'" in notes.pop().message
+    dock.load_calibration("")
+    assert dock.calibrate_button.text() == "Calibration…"
+    assert measured(qtbot, dock, "distance").note == "nominal"
+
+
 # ---------------------------------------------------------------- section "Show"
 
 
@@ -387,7 +282,7 @@ def test_interval_width_and_colour_pictures(qtbot: Any, dock: Any, viewer: Any) 
     picture = viewer.layers["cells value and certainty"]
     assert picture.rgb and picture.data.shape == (*SIDE, 3)
     np.testing.assert_allclose(picture.scale, (PIXEL, PIXEL))
-    assert dock.plot.axes.get_ylabel() == "width of the 90 % interval (nominal)"
+    assert dock.plot.axes.get_ylabel() == "width of the 90 % interval\n(nominal), counts"
     dock.above.set_value(12.0)
     show.opacity.click()
     finish(qtbot, dock)

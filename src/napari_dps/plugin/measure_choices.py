@@ -154,8 +154,9 @@ def _frame(inputs: Inputs, keep: int) -> Result:
     if not at:
         return whole
     n = len(at)
+    place: Any = (slice(None), *at)
     return Result(
-        whole.samples[(slice(None), *at)],
+        whole.samples[place],
         whole.axes[n:],
         whole.scale[n:],
         whole.units[n:],
@@ -251,7 +252,11 @@ def _line(choice: Choice, inputs: Inputs) -> Callable[[], Measurement]:
         steps, length = _pixel(result)
         unit = intensity_unit(result.recipe)
         profile = LineProfile(line.start, line.end, width, float(steps[-1]), length, unit)
-        functions = {"profile": profile, "fwhm": FWHM(profile), "distance": PeakDistance(profile)}
+        functions: dict[str, Any] = {
+            "profile": profile,
+            "fwhm": FWHM(profile),
+            "distance": PeakDistance(profile),
+        }
         return measure(result, functions[choice.key], level=inputs.level)
 
     LineProfile(line.start, line.end, width)  # refuses what is too short, before the thread

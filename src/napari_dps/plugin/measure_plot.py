@@ -25,7 +25,8 @@ class PlotPanel(QWidget):
             from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
             from matplotlib.figure import Figure
 
-            self._canvas = FigureCanvasQTAgg(Figure(figsize=(3.4, 2.6), layout="constrained"))
+            canvas: Any = FigureCanvasQTAgg
+            self._canvas = canvas(Figure(figsize=(3.4, 2.6), layout="constrained"))
             self._canvas.setMinimumHeight(230)
             self.layout().addWidget(self._canvas)
         figure = self._canvas.figure
@@ -41,3 +42,27 @@ class PlotPanel(QWidget):
                 text.set_fontsize(7)
         self.show()
         self._canvas.draw_idle()
+
+
+def legend_of(shown: Any) -> tuple[Callable[[Any], object], str]:
+    """Return what paints a legend, and one line that says what it is.
+
+    Parameters
+    ----------
+    shown : Look or (str, Image layer)
+        A colour picture, or a layer with what its values are.
+    """
+    if not isinstance(shown, tuple):
+        return shown.legend, f"legend: {shown.what}"
+    what, layer = shown
+
+    def bar(axes: Any) -> None:
+        from matplotlib.cm import ScalarMappable
+        from matplotlib.colors import Normalize
+
+        scale = ScalarMappable(Normalize(*layer.contrast_limits), layer.colormap.name)
+        axes.figure.colorbar(scale, cax=axes, orientation="horizontal")
+        axes.set_box_aspect(0.12)
+        axes.set_xlabel(what)
+
+    return bar, f"legend: {what}"

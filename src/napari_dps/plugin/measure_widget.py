@@ -23,7 +23,7 @@ from napari_dps.errors import DPSError, InputError
 from napari_dps.plugin.editors import MaybeEditor, QuietComboBox
 from napari_dps.plugin.layers import source_data
 from napari_dps.plugin.measure_choices import CHOICES, Choice, Inputs, prepare
-from napari_dps.plugin.measure_plot import PlotPanel
+from napari_dps.plugin.measure_plot import PlotPanel, legend_of
 from napari_dps.plugin.measure_sources import (
     base_name,
     image_transform,
@@ -33,11 +33,12 @@ from napari_dps.plugin.measure_sources import (
     result_of,
 )
 from napari_dps.plugin.measure_table import MeasurementTable, save_csv, write_features
-from napari_dps.plugin.measure_worker import Background
+from napari_dps.plugin.measure_worker import Background, sentence_of
 from napari_dps.plugin.number_box import NumberBox
 from napari_dps.plugin.scroll import ScrollColumn
 from napari_dps.plugin.show_panel import ShowPanel
 from napari_dps.uncertainty.measure import Measurement
+from napari_dps.uncertainty.measure_calibration import MeasureCalibration
 from napari_dps.uncertainty.probability import probability_above
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class MeasureWidget(QWidget):
         self._docked = False
         self._viewer = napari_viewer
         self.measurement: Measurement | None = None
+        self.calibration: MeasureCalibration | None = None
         self._rows: tuple[Any, Any, str] | None = None
         self.work = Background(self)
         self._receive: Callable[[Any], None] | None = None
@@ -133,6 +135,11 @@ class MeasureWidget(QWidget):
         self._guard(go)
 
     def _measured(self, found: Measurement, choice: Choice, inputs: Inputs, numbers: Any) -> None:
+        if self.calibration is not None:
+            try:
+                found = found.calibrated(self.calibration)
+            except DPSError as error:
+                show_error(sentence_of(error))
         self.measurement = found
         self.table.show_measurement(found)
         self.plot.draw(found.plot)
@@ -177,6 +184,13 @@ class MeasureWidget(QWidget):
         if self.measurement is not None:
             save_csv(self.measurement, path)
 
+    def load_calibration(self, path: str) -> None:
+        """Take intervals from a calibration of measurements; an empty path: nominal again."""
+        found = MeasureCalibration.load(path) if path else None
+        self.calibration = found
+        text = "…" if found is None else f": {found.quantity}, {found.cases} cases"
+        self.calibrate_button.setText(f"Calibration{text}")
+
     def _begin(self, function: Callable[[], Any], receive: Callable[[Any], None]) -> None:
         self._receive = receive
         self.status.setText("measuring…")
@@ -187,17 +201,16 @@ class MeasureWidget(QWidget):
         if receive is not None:
             receive(value)
 
-    def _failed(self, sentence: str) -> None:
+    def _failed(self, text: str) -> None:
         self.status.setText("failed")
-        show_error(sentence[:1].upper() + sentence[1:])
+        show_error(sentence_of(text))
 
     @staticmethod
     def _guard(action: Callable[[], None]) -> None:
         try:
             action()
         except DPSError as error:
-            text = str(error)
-            show_error(text[:1].upper() + text[1:])
+            show_error(sentence_of(error))
         except OSError as error:
             show_error(f"The file cannot be written: {error.strerror or error}")
 
@@ -208,24 +221,16 @@ class MeasureWidget(QWidget):
         if path:
             self._guard(lambda: self.save_csv(path))
 
+    def _ask_calibration(self) -> None:
+        path, _ = QFileDialog.getOpenFileName(
+            self, "Calibration of a measurement", "", "Calibration (*.json)"
+        )
+        self._guard(lambda: self.load_calibration(path))
+
     def _draw_legend(self, shown: Any) -> None:
-        if isinstance(shown, tuple):
-            what, layer = shown
-
-            def bar(axes: Any) -> None:
-                from matplotlib.cm import ScalarMappable
-                from matplotlib.colors import Normalize
-
-                scale = ScalarMappable(Normalize(*layer.contrast_limits), "magma")
-                axes.figure.colorbar(scale, cax=axes, orientation="horizontal")
-                axes.set_box_aspect(0.12)
-                axes.set_xlabel(what)
-
-            self.plot.draw(bar)
-            self.status.setText(what)
-        else:
-            self.plot.draw(shown.legend)
-            self.status.setText(f"legend: {shown.what}")
+        paint, text = legend_of(shown)
+        self.plot.draw(paint)
+        self.status.setText(text)
 
     # ------------------------------------------------------------------ the window
 
@@ -285,7 +290,15 @@ class MeasureWidget(QWidget):
         column.addWidget(self.plot)
         self.save_button = QPushButton("Save CSV…")
         self.save_button.setEnabled(False)
-        column.addWidget(self.save_button)
+        self.calibrate_button = QPushButton("Calibration…")
+        self.calibrate_button.setToolTip(
+            "A file of calibrate_measurement: intervals that held on planted objects. "
+            "Cancel the choice to be nominal again"
+        )
+        row = QHBoxLayout()
+        row.addWidget(self.calibrate_button)
+        row.addWidget(self.save_button)
+        column.addLayout(row)
         row = QHBoxLayout()
         self.above_button = QPushButton("Probability above…")
         self.above_button.setToolTip("Add a layer: the share of samples above the threshold")
@@ -307,6 +320,7 @@ class MeasureWidget(QWidget):
         self.measure_button.clicked.connect(self.measure)
         self.above_button.clicked.connect(self.probability)
         self.save_button.clicked.connect(self._ask_save)
+        self.calibrate_button.clicked.connect(self._ask_calibration)
         self.work.finished.connect(self._arrived)
         self.work.failed.connect(self._failed)
         self.show_panel.legend.connect(self._draw_legend)

@@ -10,6 +10,8 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_dps.errors import DPSError
 
+__all__ = ["Background", "sentence_of"]
+
 log = logging.getLogger("napari_dps")
 
 
@@ -75,3 +77,9 @@ class Background(QObject):
             self.finished.emit(value)
         else:
             self.failed.emit(sentence)
+
+
+def sentence_of(error: object) -> str:
+    """Return an error's text with a capital, as notifications show it."""
+    text = str(error)
+    return text[:1].upper() + text[1:]

@@ -20,7 +20,7 @@ from napari_dps.plugin.measure_sources import (
     recipe_and_report,
     result_of,
 )
-from napari_dps.plugin.measure_worker import Background
+from napari_dps.plugin.measure_worker import Background, sentence_of
 from napari_dps.uncertainty.looks import (
     COLOUR_MAPS,
     Look,
@@ -103,7 +103,7 @@ class ShowPanel(QWidget):
             table.addWidget(part, k // 2, k % 2)
         column.addLayout(table)
         self.work.finished.connect(self._arrived)
-        self.work.failed.connect(lambda text: show_error(text[:1].upper() + text[1:]))
+        self.work.failed.connect(lambda text: show_error(sentence_of(text)))
 
     def _button(self, text: str, action: Callable[[], None], tip: str) -> QPushButton:
         button = QPushButton(text)
@@ -116,8 +116,7 @@ class ShowPanel(QWidget):
         try:
             action()
         except DPSError as error:
-            text = str(error)
-            show_error(text[:1].upper() + text[1:])
+            show_error(sentence_of(error))
 
     # ------------------------------------------------------------------ layers
 

@@ -96,7 +96,9 @@ class Look:
         )
         axes.set_yticks([0, 0.5, 1], [f"{v:.3g}" for v in (none, (full + none) / 2, full)])
         axes.set_xlabel(f"value ({self.unit})" if self.unit else "value")
-        axes.set_ylabel(self.what)
+        # A width has the unit of the values; a probability has none.
+        unit = f", {self.unit}" if self.unit and self.picture.shape[-1] == 3 else ""
+        axes.set_ylabel(self.what.replace(" (", "\n(") + unit)
         return axes
 
 
@@ -226,7 +228,9 @@ def mix_with_gray(colours: Array, share: Any) -> Array:
     gray = (linear @ LUMINANCE)[..., None]
     keep = np.asarray(share, dtype=np.float64)[..., None]
     mixed = np.clip(keep * linear + (1 - keep) * gray, 0, 1)
-    return np.where(mixed <= 0.0031308, 12.92 * mixed, 1.055 * mixed ** (1 / 2.4) - 0.055)
+    return np.asarray(
+        np.where(mixed <= 0.0031308, 12.92 * mixed, 1.055 * mixed ** (1 / 2.4) - 0.055)
+    )
 
 
 def _what(result: Any, level: float) -> str:

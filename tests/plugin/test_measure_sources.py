@@ -1,0 +1,99 @@
+"""From layers to what is measured: samples, regions in any grid, lines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from plugin.fake_result import PIXEL, SIDE, UM, add_result, physical
+
+from napari_dps.errors import InputError
+from napari_dps.plugin.measure_sources import (
+    image_transform,
+    is_samples,
+    line_in_pixels,
+    region_masks,
+    result_of,
+)
+
+
+@pytest.fixture
+def viewer() -> Any:
+    """Return a viewer without a window: everything but the canvas, in no time."""
+    from napari.components import ViewerModel
+
+    return ViewerModel()
+
+
+def test_samples_are_found_with_recipe_scale_and_report(viewer: Any) -> None:
+    layer = add_result(viewer)
+    assert [v.name for v in viewer.layers if is_samples(v)] == ["cells samples"]
+    result = result_of(layer)
+    assert result.axes == "YX" and result.scale == (PIXEL, PIXEL) and result.units == UM
+    assert result.translate == pytest.approx((5, 6)) and result.name == "cells"
+    assert result.recipe.noise.kind == "poisson" and len(result) == 20
+    transform = image_transform(layer)
+    like = viewer.layers["cells mean"]
+    np.testing.assert_allclose(transform["scale"], like.scale)
+    np.testing.assert_allclose(transform["affine"], like.affine.affine_matrix)
+    assert transform["units"] == like.units and transform["axis_labels"] == like.axis_labels
+
+
+def test_regions_in_any_grid_land_on_the_right_pixels(viewer: Any) -> None:
+    samples = add_result(viewer)
+    point = viewer.dims.point
+    labels = np.zeros(SIDE, int)
+    labels[2:6, 3:9], labels[15:20, 20:30] = 4, 9
+    there = {"scale": (PIXEL, PIXEL), "translate": (5.0, 6.0), "units": UM}
+    same = viewer.add_labels(labels, **there)
+    numbers, masks = region_masks(same, samples, point)
+    assert list(numbers) == [4, 9]
+    np.testing.assert_array_equal(masks[0], labels == 4)
+    np.testing.assert_array_equal(masks[1], labels == 9)
+    # A wider image's labels, of which the result shows rows 3 and columns 2 onwards.
+    wide = viewer.add_labels(
+        np.pad(labels, ((3, 5), (2, 1))),
+        **{**there, "translate": (5 - 3 * PIXEL, 6 - 2 * PIXEL)},
+    )
+    np.testing.assert_array_equal(region_masks(wide, samples, point)[1][1], labels == 9)
+    fine = viewer.add_labels(
+        np.kron(labels, np.ones((2, 2), int)),
+        scale=(PIXEL / 2, PIXEL / 2),
+        translate=(5 - PIXEL / 4, 6 - PIXEL / 4),
+        units=UM,
+    )
+    np.testing.assert_array_equal(region_masks(fine, samples, point)[1][0], labels == 4)
+    box = physical((1.6, 2.6), (1.6, 8.4), (5.4, 8.4), (5.4, 2.6))
+    shapes = viewer.add_shapes([box, physical((0, 0), (9, 9))], shape_type=["polygon", "line"])
+    numbers, masks = region_masks(shapes, samples, point)
+    assert list(numbers) == [0]
+    np.testing.assert_array_equal(masks[0], labels == 4)
+
+
+def test_an_ellipse_is_as_large_as_it_should_be(viewer: Any) -> None:
+    samples = add_result(viewer)
+    box = physical((2.4, 4.3), (2.4, 24.3), (18.4, 24.3), (18.4, 4.3))
+    shapes = viewer.add_shapes([box], shape_type="ellipse")
+    (mask,) = region_masks(shapes, samples, viewer.dims.point)[1]
+    assert mask.sum() == pytest.approx(np.pi * 8 * 10, rel=0.04)
+    assert mask[10, 14] and not mask[3, 5]
+
+
+def test_lines_from_shapes_and_points(viewer: Any) -> None:
+    samples = add_result(viewer)
+    shapes = viewer.add_shapes(
+        [physical((12, 2), (12, 30)), physical((3, 3), (20, 20))], shape_type="line"
+    )
+    assert line_in_pixels(shapes, samples).end == pytest.approx((20, 20))
+    shapes.selected_data = {0}
+    line = line_in_pixels(shapes, samples)
+    assert (line.start, line.end) == (pytest.approx((12, 2)), pytest.approx((12, 30)))
+    points = viewer.add_points(physical((12, 2), (12, 30)))
+    assert line_in_pixels(points, samples).end == pytest.approx((12, 30))
+    points.add(physical((1, 1)))
+    with pytest.raises(InputError, match="holds 3 points; a line leads through two"):
+        line_in_pixels(points, samples)
+    outside = viewer.add_shapes([physical((12, 2), (12, 60))], shape_type="line", name="far")
+    with pytest.raises(InputError, match="'far' leaves 'cells samples'"):
+        line_in_pixels(outside, samples)
