@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class DAPS(SamplerChoice):
-    """Decoupled annealing: one forward pass a level, any operator; the default for phase."""
+    """Decoupled annealing: one forward pass a level, no products, any operator."""
 
     kind: Literal["daps"] = "daps"
     title: ClassVar[str] = "Decoupled annealing (DAPS)"

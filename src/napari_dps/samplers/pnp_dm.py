@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class PnPDM(SamplerChoice):
-    """Split Gibbs sampling: a short diffusion and a data step in turn; any operator."""
+    """Split Gibbs sampling: a short diffusion and a data step in turn; the default for phase."""
 
     kind: Literal["pnp-dm"] = "pnp-dm"
     title: ClassVar[str] = "Split Gibbs sampling (PnP-DM)"
