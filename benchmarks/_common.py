@@ -52,7 +52,7 @@ STRUCTURES = {
     "bacteria": ("bacteria",),
     "zebrafish": ("fish",),
 }
-"""What the name of a file says of its structure. BPAE cells: red mitochondria, green actin, blue DNA."""
+"""What names of files say of structures. BPAE: mitochondria are red, actin green, DNA blue."""
 
 
 def structure_of(name: str) -> str:
