@@ -299,3 +299,44 @@ def test_arrays_of_a_recipe_count_by_what_is_in_them(tmp_path: Path) -> None:
 
     assert parts(psf) == parts(str(tmp_path / "psf.npy"))
     assert parts(psf) != parts(psf.T + np.eye(3))
+
+
+def test_of_the_calibrations_that_are_shipped_the_one_of_like_brightness_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_dps.uncertainty import shipped
+
+    near, far = fitted(20), fitted(30).model_copy(update={"scales": (20.0, 40.0)})
+    near.save(tmp_path / "near.json")
+    far.save(tmp_path / "far.json")
+    fitted(25, samples=SAMPLES + 1).save(tmp_path / "other.json")
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path)
+    shipped.shipped_calibrations.cache_clear()
+    try:
+        result, _ = drawn(np.random.default_rng(3))
+        assert result.calibrated().report["calibration"] == "calibrated on 20 images"
+        result.report["scale"] = [25.0]
+        assert result.calibrated().report["calibration"] == "calibrated on 30 images"
+        result.report["scale"] = [2.0]
+        found = result.calibrated(tmp_path / "near.json").interval(0.9)
+        np.testing.assert_array_equal(found, result.calibrated(near).interval(0.9))
+        other = Result.from_image(
+            result.samples[:8], Image.from_array(result.mean), RECIPE, result.report
+        )
+        with pytest.raises(InputError, match=r"no calibration that comes .* napari-dps calibrate"):
+            other.calibrated()
+    finally:
+        shipped.shipped_calibrations.cache_clear()
+
+
+def test_what_is_shipped_is_of_the_shipped_prior_and_the_default_sampler() -> None:
+    from napari_dps.components import make
+    from napari_dps.uncertainty.shipped import shipped_calibrations
+
+    prior = make("prior", "fluorescence").identity()
+    default = make("sampler", "auto").choose(affine=True)
+    for calibration in shipped_calibrations():
+        assert calibration.images >= 100 and calibration.size >= 64
+        assert calibration.parts["prior"]["hash"] == prior["hash"]
+        assert calibration.parts["sampler"] == default.model_dump(mode="json")
+        assert 0.87 < (calibration.calibrated_coverage["0.9"] or 0) < 0.94

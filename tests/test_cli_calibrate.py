@@ -154,3 +154,21 @@ def test_mistakes(folder, capsys, line, words) -> None:
     out, err = capsys.readouterr()
     assert out == "" and words in err and "Traceback" not in err
     assert {p.name for p in folder.iterdir()} <= {"y.npy", "r.json"}
+
+
+def test_a_shipped_calibration_is_taken_by_its_word(folder, capsys, monkeypatch) -> None:
+    from napari_dps.uncertainty import shipped
+
+    line = f"reconstruct y.npy {CHOICES} --seed 3 -q -o o.tif --calibration shipped"
+    monkeypatch.setattr(shipped, "FOLDER", folder / "shipped")
+    shipped.shipped_calibrations.cache_clear()
+    assert main(line.split()) == 2
+    assert "no calibration that comes with napari-dps" in capsys.readouterr().err
+    assert not Path("o.tif").exists()
+    shipped.shipped_calibrations.cache_clear()
+    assert main(f"{FIT} -o shipped/c.json -q".split()) == 0
+    try:
+        assert main(line.split()) == 0
+        assert Result.load("o.tif").report["calibration"] == "calibrated on 19 images"
+    finally:
+        shipped.shipped_calibrations.cache_clear()

@@ -141,7 +141,9 @@ class Result(Posterior):
         """Name, shape and number of samples in one line."""
         return f"<Result '{self.name}' {self.axes} {self.shape}, {self._count} samples>"
 
-    def calibrated(self, calibration: Calibration, *, flag: bool = False) -> Result:
+    def calibrated(
+        self, calibration: Calibration | str | Path | None = None, *, flag: bool = False
+    ) -> Result:
         """Return this result with intervals that were tested to cover.
 
         ``interval(level)`` is then mean -+ lambda std, and ``report["calibration"]`` says
@@ -149,19 +151,27 @@ class Result(Posterior):
 
         Parameters
         ----------
-        calibration : Calibration
-            Of the same recipe; :func:`napari_dps.calibrate` makes it.
+        calibration : Calibration, path, or None
+            Of the same recipe; :func:`napari_dps.calibrate` makes it. Left out: the one that comes
+            with napari-dps, where there is one for this recipe.
         flag : bool
             Apply it to another recipe all the same: report and a warning say so.
 
         Raises
         ------
         InputError
-            If the calibration belongs to another recipe; the sentence names the first difference.
+            If the calibration belongs to another recipe (the sentence names the first difference),
+            or none is given and none that is shipped belongs to this one.
         """
-        from napari_dps.uncertainty.calibration import applied
+        from napari_dps.uncertainty.calibration import Calibration, applied
 
         self._needs_posterior("an interval")
+        if calibration is None:
+            from napari_dps.uncertainty.shipped import shipped_for
+
+            calibration = shipped_for(self)
+        elif not isinstance(calibration, Calibration):
+            calibration = Calibration.load(calibration)
         other = self._copy()
         other.report = plain(applied(self, calibration, flag=flag), "report")
         return other

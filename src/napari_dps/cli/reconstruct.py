@@ -100,7 +100,8 @@ def command(chosen: Chosen) -> Callable[..., Any]:
         option(
             "calibration",
             Path,
-            "Calibration (.json) of this recipe, for intervals tested to cover.",
+            "Calibration (.json) of this recipe, for intervals tested to cover; `shipped` takes "
+            "the one that comes with napari-dps.",
             group="Input",
         ),
         *recipe_parameters(chosen),
@@ -119,8 +120,10 @@ def reconstruct(*inputs: str, **given: Any) -> int:
         check_report(given["report"], jobs)
     write = parse_write(given.get("write"))
     recipe = recipe_from(given)
-    calibration = None
-    if given.get("calibration") is not None:
+    calibration: Calibration | Literal["shipped"] | None = None
+    if given.get("calibration") == Path("shipped"):
+        calibration = "shipped"
+    elif given.get("calibration") is not None:
         from napari_dps.uncertainty.calibration import Calibration
 
         calibration = Calibration.load(given["calibration"])
@@ -192,7 +195,7 @@ def restore(
     recipe: Recipe,
     write: tuple[str, ...],
     given: dict[str, Any],
-    calibration: Calibration | None = None,
+    calibration: Calibration | Literal["shipped"] | None = None,
 ) -> dict[str, Any]:
     """Restore one image and save the result.
 
@@ -262,15 +265,20 @@ def restore(
     return outcome
 
 
-def _check_calibration(run: Any, calibration: Calibration, path: Path) -> None:
+def _check_calibration(run: Any, calibration: Calibration | Literal["shipped"], path: Path) -> None:
     """Refuse, before anything is drawn, a calibration of another recipe."""
     from napari_dps.uncertainty.calibration import differences_of_run
+    from napari_dps.uncertainty.shipped import refuse_unknown, shipped_calibrations
 
     if run.recipe.sampler.point_estimate:
         raise InputError(
             f"the sampler {run.recipe.sampler.kind!r} gives a point estimate without error bars; "
             "leave --calibration out, or choose a sampler that draws samples, such as 'auto'"
         )
+    if calibration == "shipped":
+        if all(differences_of_run(run, shipped) for shipped in shipped_calibrations()):
+            refuse_unknown()
+        return
     found = differences_of_run(run, calibration)
     if found:
         raise InputError(
@@ -279,8 +287,16 @@ def _check_calibration(run: Any, calibration: Calibration, path: Path) -> None:
         )
 
 
-def _calibrated(result: Any, calibration: Calibration) -> Any:
+def _calibrated(result: Any, calibration: Calibration | Literal["shipped"]) -> Any:
     """Return the result with its calibration; one that was stopped early keeps its own."""
+    if calibration == "shipped":
+        from napari_dps.uncertainty.shipped import shipped_for
+
+        try:
+            calibration = shipped_for(result)
+        except InputError as error:  # as below
+            note(f"warning: the calibration was not applied ({error}): intervals are nominal")
+            return result
     found = calibration.matches(result)
     if found:  # fewer samples than asked for: what was drawn is kept all the same
         note(f"warning: the calibration was not applied ({found[0]}): intervals are nominal")

@@ -1,0 +1,60 @@
+"""Calibrations that come with napari-dps: of its own prior, its default sampler, common recipes."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from napari_dps.errors import InputError
+from napari_dps.uncertainty.calibration import Calibration
+
+if TYPE_CHECKING:
+    from napari_dps.result import Result
+
+__all__ = ["refuse_unknown", "shipped_calibrations", "shipped_for"]
+
+FOLDER = Path(__file__).parent / "calibrations"
+
+
+@cache
+def shipped_calibrations() -> tuple[Calibration, ...]:
+    """Return all calibrations in the package."""
+    return tuple(Calibration.load(path) for path in sorted(FOLDER.glob("*.json")))
+
+
+def shipped_for(result: Result) -> Calibration:
+    """Return the shipped calibration of a result's recipe, the nearest in brightness.
+
+    Parameters
+    ----------
+    result : Result
+        With its recipe and report.
+
+    Raises
+    ------
+    InputError
+        If none belongs to it; the sentence names the command that makes one.
+    """
+    fitting = [c for c in shipped_calibrations() if not c.matches(result)]
+    if not fitting:
+        refuse_unknown()
+    scales = [s for s in result.report.get("scale") or [] if s]
+    if not scales:
+        return fitting[0]
+    here = sum(math.log(s) for s in scales) / len(scales)
+
+    def far(calibration: Calibration) -> float:
+        low, high = calibration.scales
+        return abs(here - (math.log(low) + math.log(high)) / 2)
+
+    return min(fitting, key=far)
+
+
+def refuse_unknown() -> NoReturn:
+    """Say that there is none, and how to make one."""
+    raise InputError(
+        "no calibration that comes with napari-dps belongs to this recipe; make one with "
+        "`napari-dps calibrate --recipe RECIPE -o FILE` and give that"
+    )
