@@ -323,7 +323,7 @@ def test_of_the_calibrations_that_are_shipped_the_one_of_like_brightness_is_take
         other = Result.from_image(
             result.samples[:8], Image.from_array(result.mean), RECIPE, result.report
         )
-        with pytest.raises(InputError, match=r"no calibration that comes .* napari-dps calibrate"):
+        with pytest.raises(InputError, match=r"no calibration that comes .*`napari-dps calibrate"):
             other.calibrated()
     finally:
         shipped.shipped_calibrations.cache_clear()
