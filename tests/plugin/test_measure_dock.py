@@ -146,6 +146,8 @@ def test_objects_and_rings(qtbot: Any, dock: Any) -> None:
     assert found.select("count").value[0] == 2
     area = (scene() > 12).sum() * PIXEL**2
     assert found.select("area (µm²)").value[0] == pytest.approx(area, rel=0.1)
+    axes = dock.plot.axes  # values of unlike units have no common axis: how often which count
+    assert [(bar.get_center()[0], bar.get_height()) for bar in axes.patches[:1]] == [(2, 1)]
     dock.level.set_value(0.8)
     rings = measured(qtbot, dock, "frc")
     assert rings.position_unit == "cycles/µm" and rings.value[1] > 0.9
@@ -275,7 +277,12 @@ def test_interval_width_and_colour_pictures(qtbot: Any, dock: Any, viewer: Any) 
     width = viewer.layers["cells interval width"]
     low, high = result_of(viewer.layers["cells samples"]).interval(0.9)
     np.testing.assert_array_equal(width.data, high - low)
-    assert dock.plot.axes.get_xlabel() == "width of the 90 % interval (nominal)"
+    assert dock.plot.axes.get_xlabel() == "width of the 90 % interval (nominal), counts"
+    assert not viewer.layers["cells mean"].visible
+    show.width.click()  # again: in place of the last one
+    finish(qtbot, dock)
+    assert [v.name for v in viewer.layers].count("cells interval width") == 1
+    assert width not in viewer.layers
     show.maps.setCurrentText("cividis")
     show.bivariate.click()
     finish(qtbot, dock)
