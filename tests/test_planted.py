@@ -15,7 +15,8 @@ def test_scenes_hold_what_was_planted(number):
     light = (scene - planted.BACKGROUND).sum()
     assert 1000 <= light <= 10000 and 0.5 <= distance / planted.FWHM <= 2
     if distance > 4:  # sharp points of width 0.7 are two maxima then
-        assert function(scene) == pytest.approx(distance, abs=0.35)
+        assert function(scene)["distance"] == pytest.approx(distance, abs=0.35)
+    assert function(scene)["separation"] == pytest.approx(distance, rel=0.02)
     scene, photons, function = planted.one_spot(rng)
     assert function(scene)["sum 1"] == pytest.approx(photons, rel=1e-3)
     scene, count, function = planted.nuclei(rng)
@@ -30,10 +31,10 @@ def rows(count, *, narrow=1.0, apart=True):
         truth = rng.uniform(100, 1000)
         centre = truth + 10 * rng.normal()
         draws = list(centre + 10 * narrow * rng.normal(size=20))
-        row = {"kind": "spot", "case": k, "truth": truth, "draws": draws, "seconds": 1.0}
+        row = {"kind": "spot", "case": k, "truth": truth, "draws": {"spot": draws}, "seconds": 1.0}
         found.append(row | {"calls": {"forward": 1}})
     if not apart:
-        found[0]["draws"] = [None] * 20
+        found[0]["draws"]["spot"] = [None] * 20
     return found
 
 
@@ -45,14 +46,15 @@ def test_verdict_of_honest_and_of_narrow_draws():
     assert narrow["width_calibrated"] > 2 * narrow["width_nominal"]
     part = planted.judge("spot", rows(60, apart=False))
     assert (part["cases"], part["with_value"]) == (60, 59)
+    few = planted.judge("spot", rows(19))
+    assert few["passed"] is None and few["needed"] == 20
 
 
 def test_values_by_distance_are_counted():
     truths = [f * planted.FWHM for f in (0.6, 0.7, 1.2, 1.9)]
-    found = [
-        planted.remade({"kind": "points", "draws": [None if t < 4 else t] * 20}) for t in truths
-    ]
-    assert planted.by_truth("points", truths, found, 0.5) == {
+    draws = [{"maxima": [None if t < 4 else t] * 20} for t in truths]
+    found = [planted.remade({"draws": d}, "maxima") for d in draws]
+    assert planted.by_truth("maxima", truths, found, 0.5) == {
         "0.5 to 1 FWHM": "0 of 2",
         "1 to 1.5 FWHM": "1 of 1",
         "1.5 to 2 FWHM": "1 of 1",
