@@ -64,7 +64,7 @@ def measured(qtbot: Any, dock: Any, key: str) -> Any:
 
 def test_opened_dock_offers_what_there_is(dock: Any, viewer: Any) -> None:
     assert dock.results.currentText() == "cells samples"
-    assert dock.choices.count() == len(CHOICES) == 8
+    assert dock.choices.count() == len(CHOICES) == 9
     assert dock.places.count() == 0
     viewer.add_labels(np.ones(SIDE, int), name="cell")
     assert dock.places.currentText() == "cell"
@@ -120,7 +120,10 @@ def test_sums_of_shapes_that_overlap(qtbot: Any, dock: Any, viewer: Any) -> None
     np.testing.assert_array_equal(shapes.features["sum"], found.value)
 
 
-@pytest.mark.parametrize(("key", "value", "unit"), [("distance", 1.2, "µm"), ("fwhm", 0.47, "µm")])
+@pytest.mark.parametrize(
+    ("key", "value", "unit"),
+    [("distance", 1.2, "µm"), ("fwhm", 0.47, "µm"), ("separation", 1.2, "µm")],
+)
 def test_lengths_are_in_micrometres(
     qtbot: Any, dock: Any, viewer: Any, key: str, value: float, unit: str
 ) -> None:
