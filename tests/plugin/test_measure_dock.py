@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -320,3 +322,41 @@ def test_flicker_plays_the_samples_and_puts_things_back(qtbot: Any, dock: Any, v
     show.flicker.click()
     viewer.layers.remove("cells samples")
     qtbot.waitUntil(lambda: not show._timer.isActive(), timeout=WAIT)
+
+
+# ---------------------------------------------------------------- opening and closing
+
+
+def test_opening_the_dock_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from qtpy.QtWidgets import QApplication\n"
+        "app = QApplication([])\n"
+        "from napari.components import ViewerModel\n"
+        "from napari_dps.plugin.measure_widget import MeasureWidget\n"
+        "widget = MeasureWidget(ViewerModel())\n"
+        "widget.show()\n"
+        "print([m for m in ('torch', 'matplotlib.figure', 'scipy.signal') if m in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_dock_that_is_thrown_away_stops(make_napari_viewer: Any, qtbot: Any) -> None:
+    from napari_dps.plugin.measure_widget import MeasureWidget
+
+    viewer = make_napari_viewer()
+    add_result(viewer)
+    dock = MeasureWidget(viewer)
+    docked = viewer.window.add_dock_widget(dock, name="Measure (DPS)")
+    dock.show_panel.flicker.click()
+    assert dock.show_panel._timer.isActive()
+    found = measured(qtbot, dock, "objects")
+    assert found.select("count").value[0] >= 2
+    viewer.window.remove_dock_widget(docked)
+    assert not dock.show_panel._timer.isActive()
+    dock.shut_down()
+    dock.deleteLater()
