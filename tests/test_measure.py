@@ -11,7 +11,7 @@ from napari_dps.result import Result
 from napari_dps.uncertainty.colocalisation import Colocalisation
 from napari_dps.uncertainty.measure import Measurement
 from napari_dps.uncertainty.probability import probability_above, probability_apart
-from napari_dps.uncertainty.profiles import FWHM, LineProfile, PeakDistance
+from napari_dps.uncertainty.profiles import FWHM, LineProfile, PairSeparation, PeakDistance
 from napari_dps.uncertainty.regions import Objects, RegionMean, RegionSum
 from napari_dps.uncertainty.resolution import (
     fourier_ring_correlation,
@@ -135,6 +135,27 @@ def test_distance_of_two_spots_and_of_none():
     assert PeakDistance(line, least=0.1)(ripple) == pytest.approx(50.0, abs=0.3)
     merged = spot(20, 20, 8) + spot(20, 23, 8)
     assert math.isnan(PeakDistance(line)(merged))
+
+
+@pytest.mark.parametrize("distance", [2.0, 4.0, 8.0])
+def test_separation_of_points_that_are_one_spot(distance):
+    """Half a width apart there is one maximum; the spot's length still tells the distance."""
+    along = np.array([0.6, 0.8])
+    ends = [np.array([20, 24]) + sign * distance / 2 * along for sign in (-1, 1)]
+    image = 3 + sum(spot(*end, 4) for end in ends)
+    line = LineProfile(
+        tuple(np.array([20.4, 23.7]) - 12 * along),
+        tuple(np.array([20.4, 23.7]) + 12 * along),
+        pixel_size=0.1,
+        position_unit="um",
+    )
+    found = PairSeparation(line)
+    assert found(image) == pytest.approx(0.1 * distance, rel=0.01) and found.unit == "um"
+    assert found(3 + spot(20, 24, 4)) < 0.02
+    assert math.isnan(found(np.ones((40, 48))))
+    assert PairSeparation(line, background=3.0)(image) == pytest.approx(0.1 * distance, rel=0.01)
+    with pytest.raises(InputError, match="lie in a plane"):
+        found(np.ones((2, 40, 48)))
 
 
 def test_profile_has_a_band_over_positions(rng):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -64,7 +66,7 @@ def measured(qtbot: Any, dock: Any, key: str) -> Any:
 
 def test_opened_dock_offers_what_there_is(dock: Any, viewer: Any) -> None:
     assert dock.results.currentText() == "cells samples"
-    assert dock.choices.count() == len(CHOICES) == 8
+    assert dock.choices.count() == len(CHOICES) == 9
     assert dock.places.count() == 0
     viewer.add_labels(np.ones(SIDE, int), name="cell")
     assert dock.places.currentText() == "cell"
@@ -120,7 +122,10 @@ def test_sums_of_shapes_that_overlap(qtbot: Any, dock: Any, viewer: Any) -> None
     np.testing.assert_array_equal(shapes.features["sum"], found.value)
 
 
-@pytest.mark.parametrize(("key", "value", "unit"), [("distance", 1.2, "µm"), ("fwhm", 0.47, "µm")])
+@pytest.mark.parametrize(
+    ("key", "value", "unit"),
+    [("distance", 1.2, "µm"), ("fwhm", 0.47, "µm"), ("separation", 1.2, "µm")],
+)
 def test_lengths_are_in_micrometres(
     qtbot: Any, dock: Any, viewer: Any, key: str, value: float, unit: str
 ) -> None:
@@ -146,6 +151,8 @@ def test_objects_and_rings(qtbot: Any, dock: Any) -> None:
     assert found.select("count").value[0] == 2
     area = (scene() > 12).sum() * PIXEL**2
     assert found.select("area (µm²)").value[0] == pytest.approx(area, rel=0.1)
+    axes = dock.plot.axes  # values of unlike units have no common axis: how often which count
+    assert [(bar.get_center()[0], bar.get_height()) for bar in axes.patches[:1]] == [(2, 1)]
     dock.level.set_value(0.8)
     rings = measured(qtbot, dock, "frc")
     assert rings.position_unit == "cycles/µm" and rings.value[1] > 0.9
@@ -275,7 +282,12 @@ def test_interval_width_and_colour_pictures(qtbot: Any, dock: Any, viewer: Any) 
     width = viewer.layers["cells interval width"]
     low, high = result_of(viewer.layers["cells samples"]).interval(0.9)
     np.testing.assert_array_equal(width.data, high - low)
-    assert dock.plot.axes.get_xlabel() == "width of the 90 % interval (nominal)"
+    assert dock.plot.axes.get_xlabel() == "width of the 90 % interval (nominal), counts"
+    assert not viewer.layers["cells mean"].visible
+    show.width.click()  # again: in place of the last one
+    finish(qtbot, dock)
+    assert [v.name for v in viewer.layers].count("cells interval width") == 1
+    assert width not in viewer.layers
     show.maps.setCurrentText("cividis")
     show.bivariate.click()
     finish(qtbot, dock)
@@ -310,3 +322,41 @@ def test_flicker_plays_the_samples_and_puts_things_back(qtbot: Any, dock: Any, v
     show.flicker.click()
     viewer.layers.remove("cells samples")
     qtbot.waitUntil(lambda: not show._timer.isActive(), timeout=WAIT)
+
+
+# ---------------------------------------------------------------- opening and closing
+
+
+def test_opening_the_dock_loads_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from qtpy.QtWidgets import QApplication\n"
+        "app = QApplication([])\n"
+        "from napari.components import ViewerModel\n"
+        "from napari_dps.plugin.measure_widget import MeasureWidget\n"
+        "widget = MeasureWidget(ViewerModel())\n"
+        "widget.show()\n"
+        "print([m for m in ('torch', 'matplotlib.figure', 'scipy.signal') if m in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_dock_that_is_thrown_away_stops(make_napari_viewer: Any, qtbot: Any) -> None:
+    from napari_dps.plugin.measure_widget import MeasureWidget
+
+    viewer = make_napari_viewer()
+    add_result(viewer)
+    dock = MeasureWidget(viewer)
+    docked = viewer.window.add_dock_widget(dock, name="Measure (DPS)")
+    dock.show_panel.flicker.click()
+    assert dock.show_panel._timer.isActive()
+    found = measured(qtbot, dock, "objects")
+    assert found.select("count").value[0] >= 2
+    viewer.window.remove_dock_widget(docked)
+    assert not dock.show_panel._timer.isActive()
+    dock.shut_down()
+    dock.deleteLater()

@@ -76,6 +76,11 @@ CHOICES = (
         "Distance between the two highest maxima along a line",
     ),
     Choice(
+        "separation", "Separation of two equal points", "line", (),
+        "Distance of two points that may be one spot, from how long it is; the disc whose diameter "
+        "is the line must hold nothing else",
+    ),
+    Choice(
         "colocalisation", "Colocalisation (Pearson, Manders)", "second", (),
         "With a second result of the same shape; thresholds by Otsu's method in every sample",
     ),
@@ -235,7 +240,7 @@ def _has_depth(layer: ImageLayer) -> bool:
 
 
 def _line(choice: Choice, inputs: Inputs) -> Callable[[], Measurement]:
-    from napari_dps.uncertainty.profiles import FWHM, LineProfile, PeakDistance
+    from napari_dps.uncertainty.profiles import FWHM, LineProfile, PairSeparation, PeakDistance
 
     samples = inputs.samples
     line = line_in_pixels(_where(inputs, "a line (Shapes, or two points)"), samples)
@@ -256,6 +261,7 @@ def _line(choice: Choice, inputs: Inputs) -> Callable[[], Measurement]:
             "profile": profile,
             "fwhm": FWHM(profile),
             "distance": PeakDistance(profile),
+            "separation": PairSeparation(profile),
         }
         return measure(result, functions[choice.key], level=inputs.level)
 

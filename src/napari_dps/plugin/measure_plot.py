@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from napari_dps.uncertainty.measure import Measurement
 
 
 class PlotPanel(QWidget):
@@ -42,6 +45,23 @@ class PlotPanel(QWidget):
                 text.set_fontsize(7)
         self.show()
         self._canvas.draw_idle()
+
+
+def paint_of(found: Measurement) -> Callable[[Any], object]:
+    """Return what plots a measurement; of objects, whose units differ, how often which count."""
+    if found.names[0] != "count" or len(found) == 1:
+        return found.plot
+
+    def bars(axes: Any) -> None:
+        counts = found.draws[:, 0]
+        values, times = np.unique(counts[np.isfinite(counts)], return_counts=True)
+        axes.bar(values, times / len(counts), width=0.8)
+        axes.axvspan(found.low[0] - 0.5, found.high[0] + 0.5, alpha=0.15, color="tab:blue")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set_xlabel(f"count ({found.level * 100:g} % interval shaded, {found.note})")
+        axes.set_ylabel("share of samples")
+
+    return bars
 
 
 def legend_of(shown: Any) -> tuple[Callable[[Any], object], str]:

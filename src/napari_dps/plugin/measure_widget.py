@@ -23,7 +23,7 @@ from napari_dps.errors import DPSError, InputError
 from napari_dps.plugin.editors import MaybeEditor, QuietComboBox
 from napari_dps.plugin.layers import source_data
 from napari_dps.plugin.measure_choices import CHOICES, Choice, Inputs, prepare
-from napari_dps.plugin.measure_plot import PlotPanel, legend_of
+from napari_dps.plugin.measure_plot import PlotPanel, legend_of, paint_of
 from napari_dps.plugin.measure_sources import (
     base_name,
     image_transform,
@@ -142,7 +142,7 @@ class MeasureWidget(QWidget):
                 show_error(sentence_of(error))
         self.measurement = found
         self.table.show_measurement(found)
-        self.plot.draw(found.plot)
+        self.plot.draw(paint_of(found))
         self.save_button.setEnabled(True)
         told = f"{len(found)} value{'s' * (len(found) != 1)}, {found.level:.0%} interval: "
         told += found.note

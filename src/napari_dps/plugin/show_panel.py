@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 #: Frames per second of the samples: fast enough to flicker, slow enough to see each.
 FPS = 5
+#: Where a picture of certainty keeps what its legend says.
+SHOWN = "napari_dps_shown"
 
 
 class ShowPanel(QWidget):
@@ -141,19 +143,21 @@ class ShowPanel(QWidget):
                 layer.visible = layer.name in there
             canvas = getattr(self._viewer, "canvas", None)  # napari 0.9 moved the grid
             (self._viewer if canvas is None else canvas).grid.enabled = True
+            self._viewer.reset_view()
 
         self._start(both, place)
 
     def show_width(self) -> None:
         """Add a layer of the interval's width."""
         samples, level = self._samples(), self._level()
+        unit = intensity_unit(recipe_and_report(samples)[0])
 
         def place(found: tuple[Any, str]) -> None:
             width, what = found
+            told = f"{what}, {unit}" if unit else what
             name = f"{base_name(samples)} interval width"
-            layer = self._add(samples, width, name, colormap="magma")
-            layer.metadata["napari_dps_shown"] = {"level": level, "what": what}
-            self.legend.emit((what, layer))
+            layer = self._add_view(samples, width, name, {"what": told}, colormap="magma")
+            self.legend.emit((told, layer))
 
         self._start(lambda: interval_width(result_of(samples), level), place)
 
@@ -190,14 +194,25 @@ class ShowPanel(QWidget):
     def _add(self, samples: ImageLayer, data: Any, name: str, **more: Any) -> Any:
         return self._viewer.add_image(data, name=name, **image_transform(samples), **more)
 
+    def _add_view(
+        self, samples: ImageLayer, data: Any, name: str, facts: dict[str, Any], **more: Any
+    ) -> Any:
+        """Add a picture made of a result, in place of its last one, and hide what lies below."""
+        if name in self._viewer.layers and SHOWN in self._viewer.layers[name].metadata:
+            self._viewer.layers.remove(name)
+        for layer in self._viewer.layers:
+            if layer.name.startswith(f"{base_name(samples)} "):
+                layer.visible = False
+        return self._add(samples, data, name, metadata={SHOWN: facts}, **more)
+
     def _add_look(self, samples: ImageLayer, look: Look, name: str) -> None:
-        layer = self._add(samples, look.picture, f"{base_name(samples)} {name}", rgb=True)
-        layer.metadata["napari_dps_shown"] = {
+        facts = {
             "what": look.what,
             "limits": look.limits,
             "certainty_limits": look.certainty_limits,
             "colormap": look.colormap,
         }
+        self._add_view(samples, look.picture, f"{base_name(samples)} {name}", facts, rgb=True)
         self.legend.emit(look)
 
     # ------------------------------------------------------------------ flicker

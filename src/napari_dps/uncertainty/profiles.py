@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from napari_dps.errors import InputError
 
-__all__ = ["FWHM", "LineProfile", "PeakDistance"]
+__all__ = ["FWHM", "LineProfile", "PairSeparation", "PeakDistance"]
 
 
 @dataclass(frozen=True)
@@ -155,6 +155,61 @@ class PeakDistance:
         first, second = peaks[np.argsort(height, kind="stable")[::-1][:2]]
         between = abs(_vertex(padded, int(first)) - _vertex(padded, int(second)))
         return between * float(self.line.position[1])
+
+
+@dataclass(frozen=True)
+class PairSeparation:
+    """Distance of two points of equal brightness from how long their common spot is.
+
+    Two equal points of one width, a distance d apart, have a variance of light along the line
+    through both that is (d/2)^2 larger than across. So d follows without a dip between them, where
+    :class:`PeakDistance` sees one maximum; but it must be known that they are two, equal, and alone
+    in the disc. 0 where the spot is no longer than it is wide; NaN where there is no light.
+
+    Parameters
+    ----------
+    line : LineProfile
+        Through both points, its middle about between them; half its length is the radius of the
+        disc that is looked at. Its unit of length is the distance's.
+    background : float or None
+        Level of a pixel without light; the median outside the disc where None.
+    """
+
+    line: LineProfile
+    background: float | None = None
+    name: str = "separation"
+
+    @property
+    def unit(self) -> str:
+        """Unit of length."""
+        return self.line.position_unit
+
+    def __call__(self, image: NDArray[Any]) -> float:
+        """Return the distance, in the line's unit of length."""
+        if image.ndim != 2:
+            raise InputError(
+                f"points lie in a plane, but the image has shape {image.shape}: measure one plane"
+            )
+        ends = np.array([self.line.start, self.line.end], dtype=np.float64)
+        length = math.dist(*ends)
+        row, column = (ends[1] - ends[0]) / length
+        y, x = np.indices(image.shape, dtype=np.float64) - ends.mean(0)[:, None, None]
+        inside = np.hypot(y, x) <= length / 2
+        level = self.background
+        if level is None:
+            level = float(np.median(image[~inside])) if (~inside).any() else float(image.min())
+        light = image[inside].astype(np.float64) - level
+        total = light.sum()
+        if total <= 0:
+            return math.nan
+        along = (y * row + x * column)[inside]
+        across = (x * row - y * column)[inside]
+        longer = _variance(along, light / total) - _variance(across, light / total)
+        return 2 * math.sqrt(max(longer, 0.0)) * self.line.pixel_size
+
+
+def _variance(place: NDArray[np.float64], share: NDArray[np.float64]) -> float:
+    return float((share * (place - (share * place).sum()) ** 2).sum())
 
 
 def _fall(profile: NDArray[np.float64]) -> float:
