@@ -23,7 +23,7 @@ from cyclopts import App
 
 import napari_dps
 from napari_dps.components import ForwardModel, make
-from napari_dps.core.likelihood import Z_MIN
+from napari_dps.core.likelihood import GaussianLikelihood, PoissonLikelihood
 from napari_dps.image import Image
 
 app = App(help="Every forward model against its classical baseline, as a table and as JSON.")
@@ -56,9 +56,11 @@ def truth_misfit(case: Case, whole: Array, y: Array, cut: int) -> float:
     if operator.measured is not None:
         seen = np.broadcast_to(operator.measured.numpy(), operator.y_shape).reshape(y.shape)
     sigma = case.noise.get("sigma")
-    variance = np.full(z.shape, sigma**2) if sigma else np.maximum(z, Z_MIN)
-    chi2 = np.where(seen, (y - z) ** 2 / variance, np.nan)
-    return float(np.nanmean(chi2[cut:-cut, cut:-cut] if cut else chi2))
+    likelihood = GaussianLikelihood(sigma) if sigma else PoissonLikelihood()
+    if cut:
+        seen[:cut], seen[-cut:], seen[:, :cut], seen[:, -cut:] = False, False, False, False
+    found = likelihood.chi2(*(torch.as_tensor(v)[None] for v in (y, z, seen)))
+    return float(found)
 
 
 def measured(case: Case, wide: Array, seed: int) -> tuple[Array, Array, float]:

@@ -158,3 +158,33 @@ def test_pixels_that_share_a_value_count_as_one(kind) -> None:
 def test_curvature_is_at_least_the_information(likelihood: Likelihood) -> None:
     y, z = pair()
     assert (likelihood.curvature(y, z) >= 0.999 / likelihood.variance(z)).all()
+
+
+@pytest.mark.parametrize("light", [0.01, 0.03, 0.3, 30.0])
+@each
+def test_misfit_of_the_truth_is_one_at_any_light(likelihood: Likelihood, light: float) -> None:
+    """Sparse counts too, whose variance is held above a floor."""
+    generator = torch.Generator().manual_seed(5)
+    z = light * (0.1 + torch.rand((1, 1, 400, 400), generator=generator, dtype=torch.float64))
+    y = likelihood.sample(z, Streams(7, [0], dtype=torch.float64))
+    valid = torch.rand(z.shape, generator=generator) > 0.3
+    assert float(likelihood.chi2(y, z, valid)) == pytest.approx(1, abs=0.15)
+
+
+def test_misfit_of_counts_where_none_are_expected() -> None:
+    likelihood = PoissonLikelihood()
+    z = torch.zeros((1, 1, 8, 8), dtype=torch.float64)
+    y = z.clone()
+    assert float(likelihood.chi2(y, z)) == 0
+    assert float(likelihood.chi2(y, z - 0.5)) == 0  # nothing is drawn from less than nothing
+    y[..., 3, 4] = 3.0
+    assert float(likelihood.chi2(y, z)) > 100
+    assert float(likelihood.chi2(y, z - 0.5)) > 100
+
+
+def test_misfit_of_a_wrong_level_shows_in_sparse_counts() -> None:
+    likelihood = PoissonLikelihood()
+    z = torch.full((1, 1, 300, 300), 0.02, dtype=torch.float64)
+    y = likelihood.sample(z, Streams(7, [0], dtype=torch.float64))
+    assert float(likelihood.chi2(y, z / 2)) > 1.5
+    assert float(likelihood.chi2(y, 20 * z)) < 0.8

@@ -21,7 +21,7 @@ EXPONENT = 1.5
 GRID = tuple(4.0**k for k in range(-4, 2))
 """Trial variances of the field, in units of the variance that the data show."""
 ENOUGH = 1.02
-"""Chi-square per datum at which the data are explained."""
+"""Chi-square over its expectation at which the data are explained."""
 
 
 class GaussianField:
@@ -93,7 +93,10 @@ class GaussianField:
         self.residual = weight * (y - self.linear(self.level))
         self.own = self.variance / likelihood.redundancy
         self.count = weight.flatten(1).sum(1)
-        noise = weight * self.own
+        noise = weight * likelihood.drawn_variance(local + dark)
+        # What chi-square is on average where all is explained: less than one per datum where
+        # the variance is held above a floor.
+        self._expected = (noise / self.own).flatten(1).sum(1).clamp_min(1.0)
         shown = ((self.residual**2 - noise).flatten(1).sum(1) / self.count).clamp_min(0)
         floor = 1e-3 * self.noise_variance
         self.contrast = column(torch.maximum(shown, floor), y) / operator.response**2
@@ -117,9 +120,9 @@ class GaussianField:
         return filtered
 
     def chi2(self, image: Tensor) -> Tensor:
-        """Return chi-square per datum, shape (B,), of an image about the level."""
+        """Return chi-square over its expectation, shape (B,), of an image about the level."""
         r = self.weight * (self.residual - self.linear(image))
-        return (r**2 / self.own).flatten(1).sum(1) / self.count
+        return (r**2 / self.own).flatten(1).sum(1) / self._expected
 
     def solve_steps(self, s2: Tensor, rhs: Tensor) -> Iterator[Solution]:
         """Yield the solve of the posterior mean for data ``rhs`` of zero level.

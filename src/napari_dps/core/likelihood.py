@@ -39,6 +39,27 @@ class Likelihood:
         """Return the variance of y_j at expectation z_j, per datum."""
         raise NotImplementedError
 
+    def drawn_mean(self, z: Tensor) -> Tensor:
+        """Return the mean of what :meth:`sample` draws at ``z``: none below zero of counts."""
+        return z
+
+    def drawn_variance(self, z: Tensor) -> Tensor:
+        """Return the variance of what :meth:`sample` draws at ``z``, without any floor."""
+        return self.variance(z) / self.redundancy
+
+    def chi2(self, y: Tensor, z: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Return chi-square over its expectation, shape (B,): 1 on average where z is the truth.
+
+        Of sparse counts the variance is held above a floor, without which single counts where
+        none are expected would be all there is. So a perfect fit has less than one per datum, and
+        what it has on average is what the sum is compared with.
+        """
+        weight = self.redundancy / self.variance(z)
+        seen = masked_sum(weight * (y - self.drawn_mean(z)) ** 2, valid)
+        expected = masked_sum(weight * self.drawn_variance(z), valid)
+        # Of a field where nothing is expected even no count is a count of one.
+        return seen / expected.clamp_min(1.0)
+
     def curvature(self, y: Tensor, z: Tensor) -> Tensor:
         """Return a positive weight per datum for Gauss-Newton steps: the Fisher information."""
         return 1 / self.variance(z)
@@ -117,6 +138,14 @@ class PoissonLikelihood(Likelihood):
         """Return z, at least Z_MIN."""
         return z.clamp_min(Z_MIN)
 
+    def drawn_mean(self, z: Tensor) -> Tensor:
+        """Return z, at least zero."""
+        return z.clamp_min(0)
+
+    def drawn_variance(self, z: Tensor) -> Tensor:
+        """Return z, at least zero."""
+        return z.clamp_min(0)
+
     @staticmethod
     def bounded_information(y: Tensor, variance: Tensor) -> Tensor:
         """Return the Fisher information, and more where a step would overshoot.
@@ -185,6 +214,14 @@ class PoissonGaussianLikelihood(Likelihood):
     def variance(self, z: Tensor) -> Tensor:
         """Return the variance with which a pixel counts: z + sigma_r^2, times the redundancy."""
         return self._single(z) * self.redundancy
+
+    def drawn_mean(self, z: Tensor) -> Tensor:
+        """Return z, at least zero."""
+        return z.clamp_min(0)
+
+    def drawn_variance(self, z: Tensor) -> Tensor:
+        """Return z + sigma_r^2, with z at least zero."""
+        return z.clamp_min(0) + self.read_variance
 
     def curvature(self, y: Tensor, z: Tensor) -> Tensor:
         """Return the weight of counts of the same variance; see :class:`PoissonLikelihood`."""

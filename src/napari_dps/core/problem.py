@@ -147,14 +147,11 @@ class Problem:
         return r if self.valid is None else torch.where(self.valid, r, torch.zeros_like(r))
 
     def misfit(self, z: Tensor) -> Tensor:
-        """Return chi-square per valid datum of each sample, shape (B,): about 1 if z explains y."""
-        r = self.residual(z)
-        variance = self.likelihood.variance(z) / self.likelihood.redundancy
-        chi2: Tensor = (r**2 / variance).flatten(1).sum(1)
-        if self.valid is None:
-            return chi2 / r[0].numel()
-        count = self.valid.expand_as(r).flatten(1).sum(1).clamp_min(1)
-        return chi2 / count
+        """Return chi-square of the valid data over its expectation if z is the truth, shape (B,).
+
+        About 1 if z explains y, at any level of light; see :meth:`Likelihood.chi2`.
+        """
+        return self.likelihood.chi2(self.y, z, self.valid)
 
     def find_noise_level(self) -> float | None:
         """Return the noise in prior units of typical pixels of the least noisy frame."""

@@ -109,8 +109,10 @@ def best_by(counts: Array, blur: Blur, truth: Array, iterations: int = 200) -> t
 
 
 def counts_misfit(counts: Array, expected: Array) -> Array:
-    """Return chi-square per datum of Poisson counts, over the last two axes."""
-    return np.asarray(np.mean((counts - expected) ** 2 / np.maximum(expected, 0.05), axis=(-2, -1)))
+    """Return chi-square of Poisson counts over its expectation, over the last two axes."""
+    weight = 1 / np.maximum(expected, 0.05)
+    seen = np.sum(weight * (counts - expected) ** 2, axis=(-2, -1))
+    return np.asarray(seen / np.sum(weight * expected, axis=(-2, -1)))
 
 
 def _centre(small: tuple[int, ...], large: tuple[int, ...]) -> tuple[Any, ...]:
