@@ -212,21 +212,31 @@ def test_the_short_way_is_the_long_way(boundary, extra) -> None:
     assert torch.allclose(mapped.normal(0.3)(v), 0.3 * jvp(vjp(v)))
 
 
-def test_a_draw_is_the_same_on_either_way(counts, monkeypatch) -> None:
+@pytest.mark.parametrize("kind", ["daps", "diffpir", "pigdm"])
+def test_a_draw_is_the_same_on_either_way(counts, monkeypatch, kind) -> None:
     recipe = {"forward": BLUR, "noise": "poisson", "prior": GAUSSIAN, "samples": 2}
-    recipe["sampler"] = {"kind": "daps", "steps": 5}
+    recipe["sampler"] = {"kind": kind, "steps": 5}
+    transforms, rfftn = [], torch.fft.rfftn
 
-    def drawn() -> np.ndarray:
+    def counted(*arguments, **options):
+        transforms.append(None)
+        return rfftn(*arguments, **options)
+
+    monkeypatch.setattr(torch.fft, "rfftn", counted)
+
+    def drawn() -> tuple[np.ndarray, int]:
         run = Run(counts, recipe, device="cpu", dtype="float64")
+        before = len(transforms)
         for _ in run:
             pass
-        return run.result().samples
+        return run.result().samples, len(transforms) - before
 
-    short = drawn()
+    short, few = drawn()
     monkeypatch.setattr(core.operator.MappedOperator, "normal", lambda self, transfer: None)
-    long = drawn()
+    long, many = drawn()
     # Results are single precision; in double only their rounding may differ.
     np.testing.assert_allclose(short, long, rtol=1e-6)
+    assert few < many  # the start takes as many either way
 
 
 def test_a_blur_has_the_shorter_way() -> None:
