@@ -108,6 +108,7 @@ def simulated(folder: Path | None, repeats: int, frames: int) -> list[dict[str, 
             ratio = ours / (gain**2 * (levels + read**2))
             keys = ("gain", "offset", "read_noise")
             row["estimate"] = {k: report[k] for n in keys for k in (n, f"{n}_error")}
+            row["unsure"] = report["unsure"]
             row["variance_ratio"] = [float(r) for r in ratio]
             rows.append(row)
     return rows
@@ -172,9 +173,17 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
     offset, offset_error, _ = column("offset")
     sure, told = read_error < 0.1 * true_read, gain_error < 0.05 * true_gain
     worst = np.array([np.abs(np.array(row["variance_ratio"]) - 1).max() for row in kept])
+    plain = np.array(["gain" not in row["unsure"] for row in kept])
+    plain_read = np.array(["read_noise" not in row["unsure"] for row in kept])
     return {
         "images": len(rows),
         "refused": len(rows) - len(kept),
+        "gain not called unsure": float(np.mean(plain)),
+        "of these gain within 10 %": float(np.mean((np.abs(gain) < 0.1 * true_gain)[plain])),
+        "read noise not called unsure": float(np.mean(plain_read)),
+        "of these read noise within 20 %": float(
+            np.mean((np.abs(read) < 0.2 * true_read)[plain_read])
+        ),
         "gain within 10 %": float(np.mean(np.abs(gain) < 0.1 * true_gain)),
         "gain stated to 5 %": float(np.mean(told)),
         "of these within 10 %": float(np.mean((np.abs(gain) < 0.1 * true_gain)[told])),

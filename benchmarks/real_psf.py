@@ -112,13 +112,23 @@ def width(line: Array) -> float:
 
 
 def bead(folder: Path, samples: int) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Restore the EPFL bead with its PSF, as a volume."""
+    """Restore the EPFL bead with its PSF, as a volume.
+
+    The bead lies alone in the dark, so that the object need not go on beyond the field: with the
+    PSF's borders it has 14 times as many voxels, all of which pass the network, and the network
+    is where the time goes (an operator's product takes a hundredth of a call).
+    """
     volume = tifffile.imread(folder / "epfl_bead_zyx.tif").astype(np.float64)[8:-8, 8:-8, 8:-8]
     result = napari_dps.reconstruct(
         volume,
-        forward={"kind": "psf", "psf": folder / "epfl_bead_psf_zyx.tif", "crop": 0.95},
+        forward={
+            "kind": "psf",
+            "psf": folder / "epfl_bead_psf_zyx.tif",
+            "crop": 0.95,
+            "boundary": "periodic",
+        },
         noise={"kind": "gaussian", "sigma": "auto"},
-        sampler={"kind": "mmps", "steps": 15},
+        sampler={"kind": "mmps", "steps": 10, "iterations": 4},
         samples=samples,
         axes="ZYX",
         on_step=Watcher("bead"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, zoom
 
 from napari_dps.components import make, registry
 from napari_dps.errors import InputError, RecipeError
@@ -292,6 +292,31 @@ def test_no_range_of_means_is_refused_unless_the_gain_is_given() -> None:
         estimate(image, Known())
     found = estimate(image, Known(gain=2.0, offset=100.0))
     assert found.read_noise == pytest.approx(3, rel=0.25)
+
+
+def test_a_gain_that_the_image_hardly_tells_is_refused() -> None:
+    """Interpolated, and with little range: it was accepted with an error of two thirds."""
+    light = np.broadcast_to(np.linspace(300, 400, 160), (160, 160))
+    image = zoom(camera_image(light, 2.0, 100.0, 2.0, 3)[0].astype(np.float64), 2, order=1)
+    with pytest.raises(InputError, match="no better than ± .*; give gain, offset"):
+        estimate(image, Known())
+    assert estimate(image, Known(gain=2.0, offset=100.0)).gain == 2.0
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_gain_that_is_called_sure_is_within_a_tenth(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    gain, read = float(np.exp(rng.uniform(-1, 1.6))), float(rng.uniform(1, 5))
+    light = 2 + float(np.exp(rng.uniform(3.5, 7))) * scene(seed, 192)
+    report: dict[str, Any] = {}
+    PoissonGaussian().resolve(camera_image(light, gain, 100.0, read, seed), report)
+    for name, true, goal in (("gain", gain, 0.1), ("read_noise", read, 0.2)):
+        assert (name in report["unsure"]) or report[name] == pytest.approx(true, rel=goal)
+        assert (name in report["unsure"]) == (
+            report[f"{name}_error"] > {"gain": 0.06, "read_noise": 0.2}[name] * report[name]
+        )
+    warned = any("tells the camera's gain" in w for w in report.get("warnings", []))
+    assert warned == ("gain" in report["unsure"])
 
 
 def test_sigma_is_found() -> None:

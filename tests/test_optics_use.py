@@ -1,11 +1,14 @@
 """Microscopes as a user meets them: pixel sizes, warnings, bad input, what is kept and cut."""
 
+import numpy as np
 import pytest
+import torch
 
 from napari_dps.components import make
 from napari_dps.errors import InputError, RecipeError
 from napari_dps.forward._kernel import make_kernel
 from napari_dps.grid import Grid
+from napari_dps.run import Run
 
 GRID2 = Grid((48, 40), (0.06, 0.06), dtype="float64")
 
@@ -136,3 +139,29 @@ def test_warnings_name_their_numbers():
     tall = Grid((16, 24, 24), (0.2, 0.06, 0.06))
     assert "outermost planes" not in told(model("confocal", margin=1), tall)
     assert "outermost planes" not in told(model(), short)
+
+
+def test_dense_structure_is_not_taken_for_noise():
+    """Beyond the optics' cutoff there is noise alone, however dense the structure."""
+    grid = Grid((96, 96), (0.06, 0.06), dtype="float64")
+    wide = model(numerical_aperture=1.3)
+    rng = np.random.default_rng(4)
+    operator = wide.bind(grid)
+    dense = torch.as_tensor(rng.exponential(3000.0, (1, *operator.x_shape)))
+    image = operator(dense)[0, 0].numpy() + 5 * rng.standard_normal(grid.shape)
+    sigma, error = wide.white_noise(image[None], grid)
+    assert sigma == pytest.approx(5, rel=0.08)
+    assert 0 < error < 0.5
+    resolved = Run(
+        image,
+        {"forward": wide, "noise": {"kind": "gaussian"}, "sampler": "wiener"},
+        pixel_size=0.06,
+    ).recipe
+    assert resolved.noise.sigma == pytest.approx(sigma, rel=1e-5)
+    assert resolved.noise.redundancy() == 1
+    # Where the spectrum cannot tell, the image is asked as before.
+    assert wide.white_noise(image[None], Grid(grid.shape)) is None
+    assert wide.white_noise(image[None], Grid(grid.shape, (0.2, 0.2))) is None
+    assert wide.white_noise(image[None], grid, np.ones(grid.shape, bool)) is None
+    smooth = (image + np.roll(image, 1, 1) + np.roll(image, 1, 0)) / 3
+    assert wide.white_noise(smooth[None], grid) is None

@@ -135,7 +135,9 @@ class ForwardModel(Component):
     def check_noise(self, noise: "NoiseModel") -> None:
         """Refuse noise that measurements of this kind cannot have; a RecipeError says why."""
 
-    def white_noise(self, frames: Any) -> tuple[float, float] | None:
+    def white_noise(
+        self, frames: Any, grid: Grid | None = None, valid: Any = None
+    ) -> tuple[float, float] | None:
         """Return the deviation of Gaussian noise and its error, where this model can tell.
 
         None, the default: the measurement is an image, from which the noise model tells it.
@@ -144,6 +146,10 @@ class ForwardModel(Component):
         ----------
         frames : ndarray, shape (F, *grid)
             The measurement in its own units.
+        grid : Grid, optional
+            Its grid, which knows the pixel size.
+        valid : ndarray of bool, optional
+            Which of its pixels count; None where all do.
         """
         return None
 

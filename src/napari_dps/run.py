@@ -70,13 +70,13 @@ class Run:
         self._live = live
         if self.recipe.sampler.point_estimate and self.recipe.samples != 1:
             self.recipe = self.recipe.with_parts(samples=1)
+        self._dtype = dtype
         noise, measured = self.recipe.noise, self._prepared.frames[live]
         measured = measured.reshape(-1, *measured.shape[-2:])
         self._check_noise(noise, measured)
         self.recipe = self.recipe.with_parts(noise=self._resolve_noise(noise, measured))
         self.warnings += [str(w) for w in self._noise_report.get("warnings", [])]
         self._device_wanted = device
-        self._dtype = dtype
         self._cancel = threading.Event()
         self._problem: Any = None
         self._prior: Any = None
@@ -104,7 +104,12 @@ class Run:
             counts = valid[self._live].reshape(measured.shape)
             measured = np.where(counts, measured.astype(np.float64), np.nan)
         if getattr(noise, "sigma", None) == "auto":
-            found = self.recipe.forward.white_noise(self._prepared.frames[self._live])
+            grid = grid_of(self.image, self._datum, "cpu", self._dtype)
+            found = self.recipe.forward.white_noise(
+                self._prepared.frames[self._live],
+                grid,
+                None if valid is None else valid[self._live],
+            )
             if found is not None:
                 told = noise.model_copy(update={"sigma": found[0]})
                 known = told.resolve(measured, self._noise_report)

@@ -212,6 +212,22 @@ class MicroscopeModel(ForwardModel):
         objective = self.objective()
         return 2 * self.numerical_aperture / micrometres, objective.depth_frequency / micrometres
 
+    def white_noise(
+        self, frames: Any, grid: Grid | None = None, valid: Any = None
+    ) -> tuple[float, float] | None:
+        """Return the noise beyond the optics' cutoff, where pixels are fine enough to show it."""
+        from napari_dps.forward._beyond import noise_beyond
+
+        if grid is None or valid is not None:
+            return None
+        try:
+            pitch = self.pitch(grid)[-2:]
+            cutoff = self.cutoff()[0]
+        except InputError:  # told by `bind`, with everything else that these optics lack
+            return None
+        planes = np.asarray(frames, dtype=np.float64)
+        return noise_beyond(planes.reshape(-1, *planes.shape[-2:]), (pitch[0], pitch[1]), cutoff)
+
     def warnings(self, grid: Grid) -> list[str]:
         """Return what is doubtful about these optics on this grid, with its numbers."""
         objective = self.objective()

@@ -108,7 +108,9 @@ class FourierMask(ForwardModel):
         self._check(frames.shape[1:])
         return np.broadcast_to(self.sampling(frames.shape), frames.shape[1:])
 
-    def white_noise(self, frames: Any) -> tuple[float, float]:
+    def white_noise(
+        self, frames: Any, grid: Grid | None = None, valid: Any = None
+    ) -> tuple[float, float]:
         """Return the noise of one part and its error, from the outermost sampled frequencies.
 
         There an object has least power. The squared magnitude of noise alone is exponentially
