@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from napari_dps.plugin.measure_sources import (
     region_labels,
     result_of,
 )
+from napari_dps.result import Result
 
 
 @pytest.fixture
@@ -103,3 +106,20 @@ def test_lines_from_shapes_and_points(viewer: Any) -> None:
     outside = viewer.add_shapes([physical((12, 2), (12, 60))], shape_type="line", name="far")
     with pytest.raises(InputError, match="'far' leaves 'cells samples'"):
         line_in_pixels(outside, samples)
+
+
+def test_the_example_adds_a_result_that_the_dock_knows(viewer: Any) -> None:
+    example = Path(__file__).resolve().parents[2] / "examples" / "measure_widget.py"
+    draws = np.random.default_rng(0).normal(size=(20, *SIDE))
+    draws[:, 12, 16] += 50
+    result = Result(draws, scale=(PIXEL, PIXEL), units=UM, translate=(1.0, 2.0), name="cells")
+    runpy.run_path(str(example))["show"](viewer, result)
+    assert [layer.name for layer in viewer.layers] == [
+        "cells samples", "cells std", "cells mean", "line",
+    ]  # fmt: skip
+    samples = viewer.layers["cells samples"]
+    assert is_samples(samples)
+    again = result_of(samples)
+    assert (again.scale, again.units) == (result.scale, result.units)
+    line = line_in_pixels(viewer.layers["line"], samples)
+    assert (line.start, line.end) == (pytest.approx((12, 1)), pytest.approx((12, 31)))
