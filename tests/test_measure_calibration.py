@@ -38,8 +38,12 @@ def test_factors_are_the_order_statistics_of_the_formula():
     assert fitted.factor(0.9) == pytest.approx((5, 95))
     assert fitted.factor(0.5) == pytest.approx((25, 75))
     assert fitted.cases == 99 and fitted.absent == 0
-    # Of 99 each judged by the other 98: k = 95 of 98 and 4 of 98 leave four out at either end.
-    assert fitted.calibrated_coverage["0.9"] == pytest.approx(91 / 99)
+    # Even cases (1, 3, ..., 99) have factors 3 and 97 (k = 49 of 50, 2 of 50); odd ones 48 of 49.
+    odd, even = np.arange(1, 100, 2), np.arange(2, 100, 2)
+    inside = ((odd >= 4) & (odd <= 96)).sum() + ((even >= 3) & (even <= 97)).sum()
+    assert fitted.calibrated_coverage["0.9"] == pytest.approx(inside / 99)
+    few = calibrate_measurement(truths[:37], found[:37], levels=(0.9,))
+    assert few.calibrated_coverage["0.9"] is None
 
 
 def test_number_of_cases_that_a_level_needs():
@@ -58,7 +62,7 @@ def test_number_of_cases_that_a_level_needs():
 def test_narrow_or_biased_draws_are_made_to_cover(rng, bias, shrink):
     fitted = calibrate_measurement(*planted(rng, 200, bias=bias, shrink=shrink))
     assert fitted.nominal_coverage["0.9"] < 0.7
-    assert fitted.calibrated_coverage["0.9"] == pytest.approx(0.9, abs=0.03)
+    assert fitted.calibrated_coverage["0.9"] == pytest.approx(0.9, abs=0.06)
     truths, found = planted(rng, 600, bias=bias, shrink=shrink)
     again = [m.calibrated(fitted) for m in found]
     inside = [m.low[0] <= t <= m.high[0] for m, t in zip(again, truths, strict=True)]

@@ -46,8 +46,9 @@ def test_verdict_of_honest_and_of_narrow_draws():
     assert narrow["width_calibrated"] > 2 * narrow["width_nominal"]
     part = planted.judge("spot", rows(60, apart=False))
     assert (part["cases"], part["with_value"]) == (60, 59)
-    few = planted.judge("spot", rows(19))
-    assert few["passed"] is None and few["needed"] == 20
+    few = planted.judge("spot", rows(30))
+    assert few["passed"] is None and few["nominal_passed"]  # a half is too few to judge by
+    assert planted.judge("spot", rows(10)) == {"cases": 10, "with_value": 10, "passed": None}
 
 
 def test_values_by_distance_are_counted():

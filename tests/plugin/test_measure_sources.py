@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +15,10 @@ from napari_dps.plugin.measure_sources import (
     image_transform,
     is_samples,
     line_in_pixels,
-    region_masks,
+    region_labels,
     result_of,
 )
+from napari_dps.result import Result
 
 
 @pytest.fixture
@@ -47,35 +50,41 @@ def test_regions_in_any_grid_land_on_the_right_pixels(viewer: Any) -> None:
     labels[2:6, 3:9], labels[15:20, 20:30] = 4, 9
     there = {"scale": (PIXEL, PIXEL), "translate": (5.0, 6.0), "units": UM}
     same = viewer.add_labels(labels, **there)
-    numbers, masks = region_masks(same, samples, point)
-    assert list(numbers) == [4, 9]
-    np.testing.assert_array_equal(masks[0], labels == 4)
-    np.testing.assert_array_equal(masks[1], labels == 9)
+    rows, (found,) = region_labels(same, samples, point)
+    assert list(rows) == [4, 9]
+    np.testing.assert_array_equal(found, labels)
     # A wider image's labels, of which the result shows rows 3 and columns 2 onwards.
     wide = viewer.add_labels(
         np.pad(labels, ((3, 5), (2, 1))),
         **{**there, "translate": (5 - 3 * PIXEL, 6 - 2 * PIXEL)},
     )
-    np.testing.assert_array_equal(region_masks(wide, samples, point)[1][1], labels == 9)
+    np.testing.assert_array_equal(region_labels(wide, samples, point)[1][0], labels)
     fine = viewer.add_labels(
         np.kron(labels, np.ones((2, 2), int)),
         scale=(PIXEL / 2, PIXEL / 2),
         translate=(5 - PIXEL / 4, 6 - PIXEL / 4),
         units=UM,
     )
-    np.testing.assert_array_equal(region_masks(fine, samples, point)[1][0], labels == 4)
+    np.testing.assert_array_equal(region_labels(fine, samples, point)[1][0], labels)
     box = physical((1.6, 2.6), (1.6, 8.4), (5.4, 8.4), (5.4, 2.6))
     shapes = viewer.add_shapes([box, physical((0, 0), (9, 9))], shape_type=["polygon", "line"])
-    numbers, masks = region_masks(shapes, samples, point)
-    assert list(numbers) == [0]
-    np.testing.assert_array_equal(masks[0], labels == 4)
+    rows, (found,) = region_labels(shapes, samples, point)
+    assert list(rows) == [0]
+    np.testing.assert_array_equal(found, labels == 4)
+    shapes.add(box + 1.0, shape_type="polygon")
+    shapes.add(box, shape_type="polygon")  # lies upon the first
+    rows, found = region_labels(shapes, samples, point)
+    assert list(rows) == [0, 2, 3] and len(found) == 2
+    np.testing.assert_array_equal(found[1] == 4, labels == 4)
+    assert set(np.unique(found[0])) == {0, 1, 3}
 
 
 def test_an_ellipse_is_as_large_as_it_should_be(viewer: Any) -> None:
     samples = add_result(viewer)
     box = physical((2.4, 4.3), (2.4, 24.3), (18.4, 24.3), (18.4, 4.3))
     shapes = viewer.add_shapes([box], shape_type="ellipse")
-    (mask,) = region_masks(shapes, samples, viewer.dims.point)[1]
+    (found,) = region_labels(shapes, samples, viewer.dims.point)[1]
+    mask = found == 1
     assert mask.sum() == pytest.approx(np.pi * 8 * 10, rel=0.04)
     assert mask[10, 14] and not mask[3, 5]
 
@@ -97,3 +106,20 @@ def test_lines_from_shapes_and_points(viewer: Any) -> None:
     outside = viewer.add_shapes([physical((12, 2), (12, 60))], shape_type="line", name="far")
     with pytest.raises(InputError, match="'far' leaves 'cells samples'"):
         line_in_pixels(outside, samples)
+
+
+def test_the_example_adds_a_result_that_the_dock_knows(viewer: Any) -> None:
+    example = Path(__file__).resolve().parents[2] / "examples" / "measure_widget.py"
+    draws = np.random.default_rng(0).normal(size=(20, *SIDE))
+    draws[:, 12, 16] += 50
+    result = Result(draws, scale=(PIXEL, PIXEL), units=UM, translate=(1.0, 2.0), name="cells")
+    runpy.run_path(str(example))["show"](viewer, result)
+    assert [layer.name for layer in viewer.layers] == [
+        "cells samples", "cells std", "cells mean", "line",
+    ]  # fmt: skip
+    samples = viewer.layers["cells samples"]
+    assert is_samples(samples)
+    again = result_of(samples)
+    assert (again.scale, again.units) == (result.scale, result.units)
+    line = line_in_pixels(viewer.layers["line"], samples)
+    assert (line.start, line.end) == (pytest.approx((12, 1)), pytest.approx((12, 31)))

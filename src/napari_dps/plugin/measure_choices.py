@@ -17,8 +17,7 @@ from napari_dps.plugin.layers import source_data
 from napari_dps.plugin.measure_sources import (
     intensity_unit,
     line_in_pixels,
-    recipe_and_report,
-    region_masks,
+    region_labels,
     result_of,
     shown_frame,
 )
@@ -119,15 +118,14 @@ class Inputs:
     settings: dict[str, Any]
 
 
-def prepare(choice: Choice, inputs: Inputs) -> tuple[Callable[[], Measurement], Any]:
-    """Check what is cheap, and return what measures in a thread, with the regions' numbers.
+def prepare(choice: Choice, inputs: Inputs) -> Callable[[], tuple[Measurement, Any]]:
+    """Check what is cheap, and return what reads the data and measures, for a thread.
 
     Returns
     -------
     measure : callable
-        Without arguments; reads the data.
-    numbers : ndarray or None
-        Of the regions that have a value each, in order.
+        Without arguments; returns the measurement and, of regions, the rows of their layer's
+        features (else None). Raises `InputError` for what only the data tell.
 
     Raises
     ------
@@ -140,10 +138,12 @@ def prepare(choice: Choice, inputs: Inputs) -> tuple[Callable[[], Measurement], 
     if choice.needs == "regions":
         return _regions(choice, inputs)
     if choice.needs == "line":
-        return _line(choice, inputs), None
-    if choice.needs == "second":
-        return _second(inputs), None
-    return (_rings(inputs) if choice.key == "frc" else _objects(inputs)), None
+        function = _line(choice, inputs)
+    elif choice.needs == "second":
+        function = _second(inputs)
+    else:
+        function = _rings(inputs) if choice.key == "frc" else _objects(inputs)
+    return lambda: (function(), None)
 
 
 def _where(inputs: Inputs, what: str) -> Layer:
@@ -179,31 +179,35 @@ def _pixel(result: Result, axes: int = 2) -> tuple[NDArray[np.float64], str]:
     return np.ones(axes), "px"
 
 
-def _regions(choice: Choice, inputs: Inputs) -> tuple[Callable[[], Measurement], Any]:
+def _regions(choice: Choice, inputs: Inputs) -> Callable[[], tuple[Measurement, Any]]:
     from napari_dps.uncertainty.regions import RegionMean, RegionSum
 
     where = _where(inputs, "regions (Labels or Shapes)")
-    numbers, masks = region_masks(where, inputs.samples, inputs.point)
-    unit = intensity_unit(recipe_and_report(inputs.samples)[0])
-    parts: list[RegionMean]
-    if choice.key == "sum":
-        background = float(inputs.settings.get("background") or 0.0)
-        parts = [RegionSum(mask, unit, background=background) for mask in masks]
-    else:
-        parts = [RegionMean(mask, unit) for mask in masks]
+    background = float(inputs.settings.get("background") or 0.0)
 
-    # Shapes may overlap, so each is measured by itself.
-    def every(image: NDArray[Any]) -> dict[str, float]:
-        found = {}
-        for number, part in zip(numbers, parts, strict=True):
-            for name, value in part(image).items():
-                found[name.replace(f"{part.name} 1", f"{part.name} {number}", 1)] = value
-        return found
+    def run() -> tuple[Measurement, Any]:
+        rows, images = region_labels(where, inputs.samples, inputs.point)
+        result = result_of(inputs.samples)
+        unit = intensity_unit(result.recipe)
+        parts: list[RegionMean] = [
+            RegionSum(labels, unit, background=background)
+            if choice.key == "sum"
+            else RegionMean(labels, unit)
+            for labels in images
+        ]
 
-    def run() -> Measurement:
-        return measure(result_of(inputs.samples), every, level=inputs.level, unit=unit)
+        def every(image: NDArray[Any]) -> dict[str, float]:
+            found = [pair for part in parts for pair in part(image).items()]
+            return dict(sorted(found, key=lambda pair: _number(pair[0])))
 
-    return run, numbers
+        return measure(result, every, level=inputs.level, unit=unit), rows
+
+    return run
+
+
+def _number(name: str) -> int:
+    """Return the region's number in the name of its value: 3 of "mean 3, frame 1"."""
+    return int(name.split(",")[0].rsplit(" ", 1)[1])
 
 
 def _objects(inputs: Inputs) -> Callable[[], Measurement]:

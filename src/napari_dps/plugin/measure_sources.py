@@ -24,7 +24,7 @@ __all__ = [
     "is_samples",
     "line_in_pixels",
     "recipe_and_report",
-    "region_masks",
+    "region_labels",
     "result_of",
     "shown_frame",
 ]
@@ -126,9 +126,9 @@ def shown_frame(layer: ImageLayer, point: Any, keep: int) -> tuple[int, ...]:
 # ------------------------------------------------------------------ regions
 
 
-def region_masks(
+def region_labels(
     regions: Layer, samples: ImageLayer, point: Any
-) -> tuple[NDArray[np.int64], list[NDArray[np.bool_]]]:
+) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
     """Return regions in the pixels of a result's last two axes, whatever grid they were drawn on.
 
     Parameters
@@ -142,9 +142,10 @@ def region_masks(
 
     Returns
     -------
-    numbers : ndarray, shape (K,)
-        Label of each region, or the number of the shape counted from 0.
-    masks : list of ndarray of bool, shape (Y, X)
+    rows : ndarray, shape (K,)
+        Row of each region in its layer's features: its label, or the shape's place in the list.
+    labels : list of ndarray, shape (Y, X)
+        0 outside. Labels as they are; shapes counted from 1, in one array unless they overlap.
 
     Raises
     ------
@@ -154,27 +155,39 @@ def region_masks(
     shape = tuple(int(n) for n in source_data(samples).shape[-2:])
     if isinstance(regions, Labels):
         there = _labels_on(regions, samples, point, shape)
-        numbers = np.unique(there[there > 0]).astype(np.int64)
-        masks = [there == k for k in numbers]
+        rows = np.unique(there[there > 0]).astype(np.int64)
+        images = [there]
     elif isinstance(regions, Shapes):
-        outlines = [
-            (k, _outline(np.asarray(data)[:, -2:], kind))
-            for k, (data, kind) in enumerate(zip(regions.data, regions.shape_type, strict=True))
-            if kind in ("rectangle", "polygon", "ellipse")
-        ]
-        drawn = [(k, _filled(_to_pixels(o, regions, samples), shape)) for k, o in outlines]
-        numbers = np.array([k for k, mask in drawn if mask.any()], dtype=np.int64)
-        masks = [mask for _, mask in drawn if mask.any()]
+        images = []
+        drawn = []
+        for k, (data, kind) in enumerate(zip(regions.data, regions.shape_type, strict=True)):
+            if kind not in ("rectangle", "polygon", "ellipse"):
+                continue
+            outline = _outline(np.asarray(data)[:, -2:], kind)
+            mask = _filled(_to_pixels(outline, regions, samples), shape)
+            if mask.any():
+                drawn.append(k)
+                _place(images, mask, k + 1)
+        rows = np.array(drawn, dtype=np.int64)
     else:
         raise InputError(
             f"{regions.name!r} holds no regions; choose a Labels layer, or a Shapes layer with "
             "rectangles, ellipses or polygons"
         )
-    if not masks:
+    if len(rows) == 0:
         raise InputError(
             f"no region of {regions.name!r} reaches into {samples.name!r}; draw one there"
         )
-    return numbers, masks
+    return rows, images
+
+
+def _place(images: list[NDArray[np.int64]], mask: NDArray[np.bool_], label: int) -> None:
+    """Write a label into the first image in which its place is free."""
+    for image in images:
+        if not image[mask].any():
+            image[mask] = label
+            return
+    images.append(np.where(mask, label, 0).astype(np.int64))
 
 
 def _labels_on(

@@ -43,7 +43,7 @@ def _missing(value: Any) -> bool:
     return isinstance(value, float) and math.isnan(value)
 
 
-def write_features(layer: Any, numbers: Any, quantity: str, found: Measurement) -> None:
+def write_features(layer: Any, rows: Any, quantity: str, found: Measurement) -> None:
     """Write value, ends of the interval and spread of each region to its layer's features.
 
     Columns of others stay, and regions that were not measured hold NaN.
@@ -52,7 +52,7 @@ def write_features(layer: Any, numbers: Any, quantity: str, found: Measurement) 
     ----------
     layer : Labels or Shapes layer
         Where the regions are from.
-    numbers : sequence of int
+    rows : sequence of int
         Of the regions: labels, or places in the list of shapes.
     quantity : str
         What the columns are named after.
@@ -68,7 +68,7 @@ def write_features(layer: Any, numbers: Any, quantity: str, found: Measurement) 
         f"{quantity} high {level}": found.high,
         f"{quantity} std": found.std,
     }
-    new = pd.DataFrame(columns, index=np.asarray(numbers, dtype=int))
+    new = pd.DataFrame(columns, index=np.asarray(rows, dtype=int))
     old = layer.features
     if isinstance(layer, Labels):
         if "index" in old.columns:

@@ -129,12 +129,12 @@ class MeasureWidget(QWidget):
 
         def go() -> None:
             inputs = self.inputs()
-            function, numbers = prepare(choice, inputs)
-            self._begin(function, lambda found: self._measured(found, choice, inputs, numbers))
+            function = prepare(choice, inputs)
+            self._begin(function, lambda told: self._measured(told[0], told[1], choice, inputs))
 
         self._guard(go)
 
-    def _measured(self, found: Measurement, choice: Choice, inputs: Inputs, numbers: Any) -> None:
+    def _measured(self, found: Measurement, rows: Any, choice: Choice, inputs: Inputs) -> None:
         if self.calibration is not None:
             try:
                 found = found.calibrated(self.calibration)
@@ -146,10 +146,11 @@ class MeasureWidget(QWidget):
         self.save_button.setEnabled(True)
         told = f"{len(found)} value{'s' * (len(found) != 1)}, {found.level:.0%} interval: "
         told += found.note
-        if numbers is not None and len(numbers) == len(found) and inputs.where is not None:
-            if inputs.where in self._viewer.layers:
-                write_features(inputs.where, numbers, choice.key, found)
-                told += f"; written to the features of {inputs.where.name!r}"
+        # Of several frames a region has several values, for which its row has no place.
+        fits = rows is not None and len(rows) == len(found) and inputs.where in self._viewer.layers
+        if fits and inputs.where is not None:
+            write_features(inputs.where, rows, choice.key, found)
+            told += f"; written to the features of {inputs.where.name!r}"
         missing = int((found.found < 1).sum())
         if missing:
             told += f"; {missing} of them not found in every sample (column 'found')"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +21,10 @@ def _napari_dps_measurement(
 ) -> tuple[int, Any, str | None]:
     """Call a function; whatever goes wrong comes back as one sentence, for threads lose errors."""
     try:
-        return number, function(), None
+        value = function()
+        # The answer will be drawn; loading this in the window's thread would be felt as a halt.
+        importlib.import_module("matplotlib.backends.backend_qtagg")
+        return number, value, None
     except DPSError as error:
         return number, None, str(error)
     except MemoryError:
