@@ -9,7 +9,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_dps.uncertainty.verdict._residuals import LAGS, NAMES, RINGS, Figures, Look, rings
+from napari_dps.uncertainty.verdict._residuals import (
+    LAGS,
+    LINEAR,
+    NAMES,
+    RINGS,
+    Figures,
+    Look,
+    rings,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -134,13 +142,21 @@ def fit(figures: Figures, problem: Problem) -> Fit:
         spread = np.maximum(power - naive, 0) * count / (count - 1)
     mean_power = power - spread
     sizes = _sizes(problem.y)
+    ring_sd = _ring_sd(deviation[part], sizes)
     scores = {
         name: Score(float(mean[k]), float(centre[k]), float(deviation[k]))
         for k, name in enumerate(NAMES)
     }
-    scores["noise"] = _noise(power, null[:, part], spread, sizes, shared) or scores["chi2"]
+    for name in LINEAR:  # known exactly
+        scores[name] = Score(scores[name].value, 0.0, shared)
+    # Few draws tell a deviation poorly; their moments tell it well.
+    second, fourth = scores["chi2"].expected, scores["fourth"].expected
+    tails = shared * np.sqrt(max(fourth - second**2, 0.0) / look.number)
+    for name, share in (("chi2", 1.0), ("dark", 0.5), ("bright", 0.5)):
+        own_sd = max(scores[name].sd, float(tails / np.sqrt(share)))
+        scores[name] = Score(scores[name].value, scores[name].expected, own_sd)
+    scores["noise"] = _noise(power, centre[part], spread, sizes, ring_sd, tails) or scores["chi2"]
     expected = centre[part] * np.clip(1 - TRUSTED * spread, 0, None)
-    ring_sd = _ring_sd(deviation[part], sizes)
     excess, at = _excess(mean_power, scores["noise"].ratio, expected, ring_sd, sizes)
     variance = max(scores["chi2"].value, 1e-12)
     ranked = torch.stack(figures.ranks).double().numpy()
@@ -177,14 +193,17 @@ def _sizes(y: Tensor) -> Array:
     return torch.bincount(number.flatten(), minlength=RINGS).double().numpy()
 
 
-def _noise(power: Array, null: Array, spread: Array, sizes: Array, shared: float) -> Score | None:
+def _noise(
+    power: Array, centre: Array, spread: Array, sizes: Array, ring_sd: Array, tails: float
+) -> Score | None:
     """Return the noise's variance from rings that are hardly fitted; None if they are too few."""
     weight = sizes * (spread < FREE) * (np.arange(RINGS) > 1)
     if weight.sum() < ENOUGH * sizes.sum():
         return None
     weight = weight / weight.sum()
-    drawn = null @ weight
-    return Score(float(power @ weight), float(drawn.mean()), float(drawn.std(ddof=1) * shared))
+    # Outliers raise all rings at once, so that their deviations do not average out.
+    sd = max(float(np.sqrt(weight**2 @ ring_sd**2)), tails)
+    return Score(float(power @ weight), float(centre @ weight), sd)
 
 
 def _ring_sd(deviation: Array, sizes: Array) -> Array:
@@ -193,6 +212,18 @@ def _ring_sd(deviation: Array, sizes: Array) -> Array:
     white = np.sqrt(2 / np.maximum(sizes, 1))
     factor = float(np.sqrt(np.mean((deviation[present] / white[present]) ** 2)))
     return factor * white
+
+
+def _as_normal(value: float, expected: float, sd: float) -> Score:
+    """Return the score of a mean of squares, which is skewed, with a deviation that makes it fair.
+
+    By the cube root of Wilson and Hilferty (1931), which is nearly normal.
+    """
+    if value <= expected or expected <= 0:
+        return Score(value, expected, sd)
+    narrow = 1 / 9 * (sd / expected) ** 2  # 2 / (9 degrees of freedom)
+    z = ((value / expected) ** (1 / 3) - (1 - narrow)) / narrow**0.5
+    return Score(value, expected, (value - expected) / max(z, 1e-6))
 
 
 def _excess(
@@ -209,7 +240,7 @@ def _excess(
             weight = sizes[inside] / sizes[inside].sum()
             expected = float(weight @ centre[inside]) * noise
             sd = noise * float(np.sqrt(weight**2 @ deviation[inside] ** 2))
-            score = Score(float(weight @ mean_power[inside]), expected, sd)
+            score = _as_normal(float(weight @ mean_power[inside]), expected, sd)
             if score.z > best.z:
                 best, at = score, (low / (2 * RINGS), (low + width) / (2 * RINGS))
     return best, at

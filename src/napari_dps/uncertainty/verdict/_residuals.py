@@ -27,9 +27,10 @@ RINGS = 16
 """Rings of spatial frequency, a sixteenth of Nyquist wide each; the last one holds the corners."""
 LAGS = 8
 """Autocorrelation is looked at up to this distance, in pixels."""
-NAMES = ("chi2", "dark", "bright", "mean", "background", "width")
-"""Chi-square per datum: of all, of the darker and the brighter half; then the residual along a
-constant, along a background, and along a narrower PSF, each of variance one under white noise."""
+NAMES = ("chi2", "dark", "bright", "fourth", "mean", "background", "width")
+"""Chi-square per datum: of all, of the darker and the brighter half; the fourth moment; then the
+residual along a constant, along a background, and along a narrower PSF, of variance one each."""
+LINEAR = ("mean", "background", "width")
 
 
 @dataclass
@@ -155,6 +156,7 @@ class Look:
         values = [
             square.sum() / self.number,
             *((square * half).sum() / half.sum().clamp_min(1) for half in self.halves),
+            (square**2).sum() / self.number,
             white.sum() / self.number**0.5,
             project(white, self.weight),
             project(white, self.steeper),

@@ -77,7 +77,7 @@ def summed_up(told: dict[str, Any]) -> dict[str, Any]:
     findings = told["findings"]
     alarms = [f for f in findings.values() if f["alarm"]]
     first = alarms[0] if alarms else findings["data_fit"]
-    return {"alarm": bool(alarms), "sentence": first["sentence"], **told}
+    return {**told, "alarm": bool(alarms), "sentence": first["sentence"]}
 
 
 def _told(finding: Finding) -> dict[str, Any]:
