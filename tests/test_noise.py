@@ -298,7 +298,7 @@ def test_a_gain_that_the_image_hardly_tells_is_refused() -> None:
     """Interpolated, and with little range: it was accepted with an error of two thirds."""
     light = np.broadcast_to(np.linspace(300, 400, 160), (160, 160))
     image = zoom(camera_image(light, 2.0, 100.0, 2.0, 3)[0].astype(np.float64), 2, order=1)
-    with pytest.raises(InputError, match="no better than ± .*; give gain, offset"):
+    with pytest.raises(InputError, match=r"no better than ± .*; give gain, offset"):
         estimate(image, Known())
     assert estimate(image, Known(gain=2.0, offset=100.0)).gain == 2.0
 

@@ -181,6 +181,8 @@ def simulate_image(
         noise = recipe[1] if noise is None else noise
         recipe = None
     chosen = Recipe.parse(recipe, forward=forward, noise=noise, seed=seed)
+    chosen.forward.check_files()
+    chosen.noise.check_files()
     image, axes = chosen.forward.real_array(image, axes, measurement=False)
     given = open_image(image, axes)
     if given.is_rgb:

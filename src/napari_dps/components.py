@@ -161,16 +161,26 @@ def sentence(error: ValidationError, where: str, model: type[BaseModel] | None =
     message = message[:1].lower() + message[1:]
     if first["type"] in ("model_type", "model_attributes_type"):
         message = "give one of its words, or its numbers by name"
-    elif owner is not None and first["type"] in _RANGE and names[-1] in owner.model_fields:
-        # Pydantic names only the end that was passed.
+    elif owner is not None and names[-1] in owner.model_fields:
         info = describe_field(names[-1], owner.model_fields[names[-1]])
-        message = f"give a number {info.range_text or 'that is finite'} {info.unit}".rstrip()
+        bounded = info.annotation in (int, float) or info.minimum is not None
+        if bounded and first["type"] in _RANGE | _NO_NUMBER:
+            # Pydantic names only the end that was passed, and no end for what is no number.
+            message = f"give {info.wanted}"
     if not name:
         return f"{where}: {message}"
     return f"{where}: {name} = {text} is not allowed, {message}"
 
 
-_RANGE = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number")
+_RANGE = {"greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number"}
+_NO_NUMBER = {
+    "float_type",
+    "float_parsing",
+    "int_type",
+    "int_parsing",
+    "int_from_float",
+    "tuple_type",
+}
 
 
 def _owner(model: type[BaseModel] | None, names: list[str]) -> type[BaseModel] | None:

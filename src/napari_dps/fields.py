@@ -88,6 +88,14 @@ class FieldInfo:
             parts.append(f"{'<' if self.exclusive_maximum else '<='} {self.maximum:g}")
         return " and ".join(parts)
 
+    @property
+    def wanted(self) -> str:
+        """Return what a number must be, such as ``"a number > 0 and <= 200 px, or auto"``."""
+        what = "a whole number" if self.annotation is int else "a number"
+        text = f"{what} {self.range_text or 'that is finite'} {self.unit}".rstrip()
+        text += ", or one for each axis" if self.annotation == "other" else ""
+        return f"{text}, or auto" if self.auto else text
+
     def as_dict(self) -> dict[str, Any]:
         """Return a JSON-able description, as the catalogue prints it."""
         default = self.default

@@ -5,11 +5,13 @@ stands for is built by ``bind(grid)``; only there may torch be imported.
 """
 
 import hashlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from napari_dps.arrays import ArrayRef, NumberOrArray, load_mask, split_complex
+from napari_dps.errors import InputError
 from napari_dps.grid import Grid
 
 if TYPE_CHECKING:
@@ -29,6 +31,25 @@ class Component(BaseModel):
     def bind(self, grid: Grid) -> Any:
         """Build the torch object that this choice stands for on ``grid``."""
         raise TypeError(f"{type(self).__name__} cannot be bound")
+
+    def check_files(self) -> None:
+        """Refuse files that are not there, each by the name of its parameter.
+
+        Raises
+        ------
+        InputError
+            One sentence about the first.
+        """
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, ArrayRef) and value.path and not Path(value.path).is_file():
+                raise InputError(
+                    f"{self.group} {self.kind!r}: {name} = {value.path!r} is not allowed, there is "
+                    "no such file; give the path of a TIFF, PNG or npy file"
+                )
+            for part in value if isinstance(value, tuple) else ():
+                if isinstance(part, Component):
+                    part.check_files()
 
     @classmethod
     def kind_name(cls) -> str:

@@ -59,6 +59,8 @@ class Run:
         dtype: str = "float32",
     ) -> None:
         self.recipe: Recipe = Recipe.parse(recipe)
+        self.recipe.forward.check_files()
+        self.recipe.noise.check_files()
         image, axes = self.recipe.forward.real_array(image, axes)
         self.image: Image
         self.image, self._colour = arrange(open_image(image, axes, pixel_size), self.recipe)

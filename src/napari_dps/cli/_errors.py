@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cyclopts import (
+    CoercionError,
     CycloptsError,
     MissingArgumentError,
     UnknownOptionError,
@@ -42,9 +43,21 @@ def parser_sentence(error: CycloptsError, verb: str, chosen: Chosen | None) -> s
             names = " or ".join(argument.names) or argument.name
             return f"{verb} needs {names}; see napari-dps {verb} --help"
     text = " ".join(str(error).split()).rstrip(".")
-    text = text.removeprefix(f'Command "{verb}" parameter ').replace("|None", "")
+    wanted = _wanted_number(error, chosen) if isinstance(error, CoercionError) else ""
+    text = text.removeprefix(f'Command "{verb}" parameter ').replace("|None", "") + wanted
     text = text.replace("Literal[auto]|", "auto or ")
     return "; ".join(part[:1].lower() + part[1:] for part in text.split(". "))
+
+
+def _wanted_number(error: CoercionError, chosen: Chosen | None) -> str:
+    """Return what a component's number must be, "" where another option is wrong."""
+    group, _, field = (error.argument.name if error.argument else "").lstrip("-").partition(".")
+    if chosen is None or group not in chosen.bases:
+        return ""
+    for info in describe_fields(chosen.class_of(group)):
+        if info.name == field.replace("-", "_") and info.annotation in (int, float):
+            return f"; give {info.wanted}"
+    return ""
 
 
 def _unknown_field(chosen: Chosen, group: str, field: str) -> str:

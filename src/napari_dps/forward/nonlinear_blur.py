@@ -80,7 +80,9 @@ class NonlinearBlur(ForwardModel):
                 "and value"
             )
         if len(light) < 2 or not np.isfinite(values).all():
-            raise InputError("the table needs at least two rows, and no NaN or infinite values")
+            raise InputError(
+                "the table has fewer than two rows, or NaN or infinite values; give finite ones"
+            )
         if (np.diff(light) <= 0).any() or (np.diff(value) < 0).any() or value[-1] <= value[0]:
             raise InputError(
                 "the table's light must rise from row to row and its value must not fall; sort "

@@ -86,7 +86,9 @@ class Ptychography(ForwardModel):
                 "or a complex array (Y, X)"
             )
         if not np.isfinite(values).all() or not values.any():
-            raise InputError("the probe has NaN or infinite values, or is zero everywhere")
+            raise InputError(
+                "the probe has NaN or infinite values, or is zero everywhere; give finite ones"
+            )
         return np.asarray(values[0] + 1j * values[1])
 
     def pitch(self, side: tuple[int, ...]) -> tuple[float, float] | None:
