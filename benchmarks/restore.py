@@ -2,6 +2,7 @@
 
     python benchmarks/restore.py --data FOLDER [--images N] [--peaks 5 --peaks 30] [--samples 8]
         [--sampler KIND] [--prior KIND_OR_FOLDER] [--dps] [--out FILE]
+    python benchmarks/restore.py join FILE... --out FILE
 
 FOLDER holds eval/clean and eval/denoise. One seeded crop of 128x128 pixels an image; its 99.8th
 percentile is at ``peak`` photons over a background of 1; Gaussian PSF of sigma 2 px, simulated on
@@ -11,6 +12,7 @@ the crop; data range: the crop's maximum minus its minimum.
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -216,18 +218,6 @@ def main(
             )
     methods = ["input", "wiener", "wiener_best", "rl_stopped", "rl_best", "ours"]
     methods += [f"dps_{steps}" for steps in dps_steps] if dps else []
-    summary = {}
-    for peak in peaks:
-        part = [row for row in rows if row["peak"] == peak]
-        summary[f"{peak:g}"] = {
-            "psnr": {name: mean_of(part, name) for name in methods},
-            "ssim": {name: mean_of(part, f"{name}_ssim") for name in methods},
-            "gain_over": {n: paired(part, "ours", n) for n in methods if n != "ours"},
-            "seconds_per_image": mean_of(part, "seconds"),
-            "coverage": mean_of(part, "coverage"),
-            "spread_over_error": mean_of(part, "spread_over_error"),
-            "chi2": mean_of(part, "chi2"),
-        }
     publish(
         {
             "what": __doc__,
@@ -237,12 +227,50 @@ def main(
             "prior": prior,
             "psf_sigma_px": SIGMA,
             "dps_scales": scales,
-            "summary": summary,
+            "summary": summary(rows, methods),
             "rows": rows,
             "machine": machine(),
         },
         out,
     )
+
+
+def summary(rows: list[dict[str, Any]], methods: list[str]) -> dict[str, Any]:
+    """Return what the rows of each peak say together."""
+    found = {}
+    for peak in sorted({row["peak"] for row in rows}):
+        part = [row for row in rows if row["peak"] == peak]
+        found[f"{peak:g}"] = {
+            "psnr": {name: mean_of(part, name) for name in methods},
+            "ssim": {name: mean_of(part, f"{name}_ssim") for name in methods},
+            "gain_over": {n: paired(part, "ours", n) for n in methods if n != "ours"},
+            "seconds_per_image": mean_of(part, "seconds"),
+            "coverage": mean_of(part, "coverage"),
+            "spread_over_error": mean_of(part, "spread_over_error"),
+            "chi2": mean_of(part, "chi2"),
+        }
+    return found
+
+
+@app.command
+def join(sources: list[Path], /, *, out: Path | None = None) -> None:
+    """Put the results of several peaks, run at the same time, into one.
+
+    Parameters
+    ----------
+    sources
+        JSON files of this benchmark with the same settings.
+    out
+        File for the JSON.
+    """
+    parts = [json.loads(path.read_text(encoding="utf-8")) for path in sources]
+    same = ("interval", "samples", "sampler", "prior", "psf_sigma_px")
+    for name in same:
+        if any(part[name] != parts[0][name] for part in parts):
+            raise SystemExit(f"the files differ in {name!r}; join runs with the same settings")
+    rows = [row for part in parts for row in part["rows"]]
+    methods = list(next(iter(parts[0]["summary"].values()))["psnr"])
+    publish({**parts[0], "summary": summary(rows, methods), "rows": rows}, out)
 
 
 if __name__ == "__main__":
