@@ -34,18 +34,17 @@ see but there, kept half its spread; the network passes are as many."""
 class MMPS(SamplerChoice):
     """Moment matching: guidance with the network's own covariance. The default where A is affine.
 
-    Well calibrated at its default number of steps; costs several network passes a step. 25 steps of
-    12 iterations cost nearly twice as much and gain where the prior is surer than it should be, as
-    with bright microtubules. Where about 50 passes an image must do: 10 steps of 6 iterations.
+    Well calibrated at its default number of steps; costs several network passes a step. Where about
+    50 passes an image must do: 10 steps of at most 6 iterations.
     """
 
     kind: Literal["mmps"] = "mmps"
     title: ClassVar[str] = "Moment matching (MMPS)"
 
-    steps: int = Field(18, ge=2, le=10_000)
+    steps: int = Field(25, ge=2, le=10_000)
     """Noise levels visited, each with one forward pass and one product per iteration."""
-    iterations: int = Field(8, ge=1, le=200)
-    """Products with the network's Jacobian a step, at most; small noise needs 8."""
+    iterations: int = Field(12, ge=1, le=200)
+    """Products with the network's Jacobian a step, at most; small noise needs 8 or more."""
     tolerance: float = Field(0.1, ge=0, lt=1)
     """Relative residual at which a step's solution is good enough."""
     sigma_max: float = Field(80.0, gt=0, le=1000)
