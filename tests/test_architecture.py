@@ -27,7 +27,7 @@ FLOORS = [
     {"forward", "noise", "priors", "samplers"},
     {
         *("uncertainty", "training", "image", "io", "result", "_resultfile", "api"),
-        *("_resultmeta",),
+        *("_resultmeta", "_resultorder", "_resultzarr", "_posterior"),
         *("evaluate", "doctor", "demo", "prepare", "run", "progress", "report", "memory", "start"),
         *("colours", "pixels", "datum", "cost", "light", "bound_prior", "camera", "_phototransfer"),
         *("beads", "_beads", "_beadsort", "_beadwidth"),

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from napari_dps.uncertainty.calibrate import calibrate
     from napari_dps.uncertainty.calibration import Calibration
     from napari_dps.uncertainty.measure import measure
+    from napari_dps.uncertainty.verdict.assess import assess
 
     __version__: str
 
@@ -29,6 +30,7 @@ __all__ = [
     "Recipe",
     "Result",
     "__version__",
+    "assess",
     "calibrate",
     "measure",
     "measure_camera",
@@ -44,6 +46,7 @@ _HOMES = {
     "Calibration": "napari_dps.uncertainty.calibration",
     "Recipe": "napari_dps.recipe",
     "Result": "napari_dps.result",
+    "assess": "napari_dps.uncertainty.verdict.assess",
     "calibrate": "napari_dps.uncertainty.calibrate",
     "measure": "napari_dps.uncertainty.measure",
     "measure_camera": "napari_dps.camera",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import math
 import os
@@ -14,6 +13,11 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from napari_dps._resultorder import NAMESPACE, map_label, store, tiff_order, unstore
+from napari_dps._resultzarr import need_zarr as _need_zarr
+from napari_dps._resultzarr import read_zarr, read_zarr_maps
+from napari_dps._resultzarr import write_zarr as _write_zarr
+from napari_dps._resultzarr import zarr_meta as _zarr_meta
 from napari_dps._tiff import open_tiff, read_series
 from napari_dps.errors import InputError
 
@@ -35,7 +39,6 @@ SERIES = ("mean", "std", "samples")
 #: Suffixes that `write` takes (``.ome.tif`` and ``.ome.zarr`` end in them).
 WRITABLE = (".tif", ".tiff", ".zarr")
 
-NAMESPACE = "napari-dps/result"
 FORMAT = 1
 
 _ABOUT = {
@@ -78,7 +81,7 @@ def check_target(path: Path) -> None:
         raise InputError(f"'{path}' is a folder; name a file.")
 
 
-def write(path: Path, arrays: Arrays, meta: dict[str, Any]) -> None:
+def write(path: Path, arrays: Arrays, meta: dict[str, Any], maps: Arrays | None = None) -> None:
     """Write a result beside its final place, then move it there in one step.
 
     Parameters
@@ -90,6 +93,8 @@ def write(path: Path, arrays: Arrays, meta: dict[str, Any]) -> None:
         one leading axis more.
     meta : dict
         JSON-able: name, axes, shape, scale, units, translate, recipe (text or None), report.
+    maps : dict, optional
+        float32 arrays of two or three axes by any name; series of their own.
 
     Raises
     ------
@@ -98,11 +103,13 @@ def write(path: Path, arrays: Arrays, meta: dict[str, Any]) -> None:
     """
     check_target(path)
     meta = {"format": FORMAT, "written": [n for n in SERIES if n in arrays], **meta}
+    maps = maps or {}
+    meta["maps"] = {name: list(array.shape) for name, array in maps.items()}
     part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix.lower() == ".zarr":
-            _write_zarr(part, arrays, meta)
+            _write_zarr(part, arrays, meta, maps)
             if path.exists():
                 old = part.with_suffix(".old")
                 path.replace(old)
@@ -115,7 +122,7 @@ def write(path: Path, arrays: Arrays, meta: dict[str, Any]) -> None:
             else:
                 part.replace(path)
         else:
-            _write_tiff(part, arrays, meta)
+            _write_tiff(part, arrays, meta, maps)
             part.replace(path)
     except OSError as error:
         raise InputError(f"'{path}' cannot be written: {error.strerror or error}.") from error
@@ -172,7 +179,7 @@ def read(path: Path, wanted: tuple[str, ...] = ()) -> tuple[Arrays, dict[str, An
         if meta is None:
             raise foreign
         names = _select(path, meta, wanted)
-        return _read_zarr(path, names, meta), meta
+        return read_zarr(path, names, meta), meta
     with open_tiff(path) as tiff:
         meta = _tiff_meta(tiff.ome_metadata or "")
         if meta is None:
@@ -180,9 +187,26 @@ def read(path: Path, wanted: tuple[str, ...] = ()) -> tuple[Arrays, dict[str, An
         names = _select(path, meta, wanted)
         series = {s.name: s for s in tiff.series}
         return {
-            n: _unstore(read_series(tiff, series[n], path), n, meta, _tiff_order(n, meta["axes"]))
+            n: unstore(read_series(tiff, series[n], path), n, meta, tiff_order(n, meta["axes"]))
             for n in names
         }, meta
+
+
+def read_maps(path: Path, meta: dict[str, Any]) -> Arrays:
+    """Read the maps of a result whose ``meta`` was read by :func:`read`; old files have none."""
+    shapes: dict[str, list[int]] = meta.get("maps", {})
+    if not shapes:
+        return {}
+    if path.suffix.lower() == ".zarr":
+        found = read_zarr_maps(path, len(shapes))
+    else:
+        with open_tiff(path) as tiff:
+            series = {s.name: s for s in tiff.series}
+            found = [read_series(tiff, series[map_label(k)], path) for k in range(len(shapes))]
+    return {
+        name: np.asarray(array, dtype=np.float32).reshape(shape)
+        for (name, shape), array in zip(shapes.items(), found, strict=True)
+    }
 
 
 def _select(path: Path, meta: dict[str, Any], wanted: tuple[str, ...]) -> list[str]:
@@ -200,55 +224,17 @@ def _select(path: Path, meta: dict[str, Any], wanted: tuple[str, ...]) -> list[s
     return list(wanted or meta["written"])
 
 
-# Both formats want the picture last and know few orders of the rest. Arrays are stored in an order
-# they know ("Q" is the sample axis) and put back on reading; `meta` keeps the true axes and shape.
-
-
-def _tiff_order(name: str, axes: str) -> str:
-    high = "".join(letter for letter in axes if letter not in "YX")
-    if name == "samples":
-        # OME knows T, Z and C only; a further axis lies along an unused one or behind a used one.
-        high = high[:1] + "Q" + high[1:] if len(high) == 3 else "Q" + high
-    return high + "YX"
-
-
-def _zarr_order(name: str, axes: str) -> str:
-    # OME-Zarr 0.5: time first, then one channel-like axis, then space.
-    q = "Q" if name == "samples" else ""
-    return "".join(letter for letter in "T" + q + "CZYX" if letter in axes + q)
-
-
-def _full(name: str, axes: str) -> str:
-    return "Q" + axes if name == "samples" else axes
-
-
-def _store(array: NDArray[np.float32], name: str, axes: str, order: str) -> NDArray[np.float32]:
-    full = _full(name, axes)
-    moved = array.transpose([full.index(letter) for letter in order])
-    return np.ascontiguousarray(moved, dtype=np.float32)
-
-
-def _unstore(
-    array: NDArray[Any], name: str, meta: dict[str, Any], order: str
-) -> NDArray[np.float32]:
-    full = _full(name, meta["axes"])
-    sizes = dict(zip(meta["axes"], meta["shape"], strict=True)) | {"Q": meta["samples"]}
-    array = array.reshape([sizes[letter] for letter in order])
-    array = array.transpose([order.index(letter) for letter in full])
-    return np.ascontiguousarray(array, dtype=np.float32)
-
-
 # OME-TIFF ---------------------------------------------------------------------------------------
 
 
-def _write_tiff(path: Path, arrays: Arrays, meta: dict[str, Any]) -> None:
+def _write_tiff(path: Path, arrays: Arrays, meta: dict[str, Any], maps: Arrays) -> None:
     import tifffile
 
-    size = sum(array.nbytes for array in arrays.values())
+    size = sum(array.nbytes for array in (*arrays.values(), *maps.values()))
     with tifffile.TiffWriter(path, bigtiff=size > 2**32 - 2**25, ome=True) as file:
         for name in meta["written"]:
-            order = _tiff_order(name, meta["axes"])
-            data = _store(arrays[name], name, meta["axes"], order)
+            order = tiff_order(name, meta["axes"])
+            data = store(arrays[name], name, meta["axes"], order)
             ome = {"axes": order, "Name": name, "Description": _ABOUT[name] + "."}
             ome |= ome_geometry(meta, order, data.shape)
             if name == "samples":
@@ -262,6 +248,9 @@ def _write_tiff(path: Path, arrays: Arrays, meta: dict[str, Any]) -> None:
                 }
             # Uncompressed: noise hardly shrinks, and every reader can map it into memory.
             file.write(data, photometric="minisblack", metadata=ome)
+        for number, (name, array) in enumerate(maps.items()):
+            named = {"axes": "ZYX"[-array.ndim :], "Name": map_label(number), "Description": name}
+            file.write(array, photometric="minisblack", metadata=named)
 
 
 def ome_geometry(meta: dict[str, Any], order: str, shape: tuple[int, ...]) -> dict[str, Any]:
@@ -304,84 +293,3 @@ def _tiff_meta(xml: str) -> dict[str, Any] | None:
             recipe = texts.pop("recipe", None)
             return {k: json.loads(v) for k, v in texts.items()} | {"recipe": recipe}
     return None
-
-
-# OME-Zarr ---------------------------------------------------------------------------------------
-
-
-def _need_zarr() -> None:
-    if any(importlib.util.find_spec(name) is None for name in ("yaozarrs", "zarr")):
-        raise InputError(
-            'OME-Zarr needs two more packages: run `pip install "napari-dps[zarr]"` '
-            "or use .ome.tif."
-        )
-
-
-def _write_zarr(path: Path, arrays: Arrays, meta: dict[str, Any]) -> None:
-    from yaozarrs import v05
-    from yaozarrs.write.v05 import write_bioformats2raw
-
-    geometry = {
-        letter: (step, unit, position)
-        for letter, step, unit, position in zip(
-            meta["axes"], meta["scale"], meta["units"], meta["translate"], strict=True
-        )
-    } | {"Q": (1.0, "pixel", 0.0)}
-    images = {}
-    for name in meta["written"]:
-        order = _zarr_order(name, meta["axes"])
-        data = _store(arrays[name], name, meta["axes"], order)
-        if "QC" in order:
-            # The format has room for one channel-like axis: samples and channels share it.
-            at = order.index("Q")
-            data = data.reshape(*data.shape[:at], -1, *data.shape[at + 2 :])
-            order = order.replace("Q", "")
-        axes: list[Any] = []
-        for letter in order:
-            unit = geometry[letter][1]
-            known = {} if unit == "pixel" else {"unit": unit}
-            if letter == "T":
-                axes.append(v05.TimeAxis(name="t", **known))
-            elif letter == "C":
-                axes.append(v05.ChannelAxis(name="c"))
-            elif letter == "Q":
-                axes.append(v05.CustomAxis(name="sample"))
-            else:
-                axes.append(v05.SpaceAxis(name=letter.lower(), **known))
-        transforms: list[Any] = [
-            v05.ScaleTransformation(scale=[geometry[letter][0] for letter in order])
-        ]
-        if any(geometry[letter][2] for letter in order):
-            shift = [geometry[letter][2] for letter in order]
-            transforms.append(v05.TranslationTransformation(translation=shift))
-        dataset = v05.Dataset(path="0", coordinateTransformations=transforms)
-        multiscale = v05.Multiscale(name=name, axes=axes, datasets=[dataset])
-        images[name] = (v05.Image(multiscales=[multiscale]), [data])
-    write_bioformats2raw(path, images, extra_attributes={NAMESPACE: meta}, writer="zarr")
-
-
-def _zarr_meta(path: Path) -> dict[str, Any] | None:
-    try:
-        text = (path / "zarr.json").read_text(encoding="utf-8")
-        found = json.loads(text).get("attributes", {}).get(NAMESPACE)
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise InputError(f"'{path}' is truncated or damaged; copy or export it again.") from error
-    return found if isinstance(found, dict) else None
-
-
-def _read_zarr(path: Path, names: list[str], meta: dict[str, Any]) -> Arrays:
-    _need_zarr()
-    import zarr
-
-    arrays: Arrays = {}
-    for name in names:
-        try:
-            data = np.asarray(zarr.open_array(path / name / "0", mode="r")[...])
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            raise InputError(
-                f"'{path}' is truncated or damaged; copy or export it again."
-            ) from error
-        arrays[name] = _unstore(data, name, meta, _zarr_order(name, meta["axes"]))
-    return arrays

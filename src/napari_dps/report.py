@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from napari_dps.datum import with_datum_last
 from napari_dps.image import Image
 from napari_dps.result import Result
 from napari_dps.uncertainty.registration import register
+from napari_dps.uncertainty.verdict.assess import verdict
 
 if TYPE_CHECKING:
     from napari_dps.run import Run
@@ -49,7 +51,9 @@ def assemble(run: Run, count: int) -> Result:
     if sorted(coordinates.axes) == sorted(axes):  # in the order in which the image came
         data = data.transpose(0, *(1 + coordinates.axes.index(letter) for letter in axes))
         coordinates = coordinates.with_axes(axes)
-    return Result.from_image(data, coordinates, run.recipe, report(run, done, chi2[order]))
+    told, maps = verdict(run, done)
+    found = {**report(run, done, chi2[order]), "verdict": told}
+    return Result.from_image(data, coordinates, run.recipe, found).with_maps(maps)
 
 
 def object_coordinates(image: Image, run: Run, shape: tuple[int, ...]) -> Image:
@@ -108,9 +112,6 @@ def report(run: Run, done: list[int], chi2: Any) -> dict[str, Any]:
     """Return the report: does it explain the data, what was assumed, what did it cost."""
     problem, live = run._problem, run._live
     classical = run.recipe.sampler.classical
-    flux = run._fields.get("flux", {})
-    expected = [float(np.mean([flux[s, f] for s in done])) for f in range(len(live))]
-    measured = problem.y if problem.valid is None else problem.y * problem.valid
     start = problem.start
     return {
         "complete": len(done) == run.recipe.samples,
@@ -121,12 +122,7 @@ def report(run: Run, done: list[int], chi2: Any) -> dict[str, Any]:
         "chi2_per_frame": chi2.mean(0).tolist(),
         "scale": None if classical else problem.operator.scale.flatten().tolist(),
         "background": None if classical else problem.operator.background.flatten().tolist(),
-        "flux": {
-            "measured": measured.double().flatten(1).sum(1).tolist(),
-            "expected": expected,
-            "error": _flux_error(problem),
-            "unit": "electrons",
-        },
+        "flux": flux_of(run, done),
         "start": None if start is None else {"error": start.error},
         "restart_misfits": run._fields.get("restart_misfits"),
         "seconds": run._seconds,
@@ -163,6 +159,18 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "not installed"
     return found
+
+
+def flux_of(run: Run, done: Sequence[int]) -> dict[str, Any]:
+    """Return the light of every frame, measured and (mean over samples) expected, in electrons."""
+    problem, flux = run._problem, run._fields["flux"]
+    measured = problem.y if problem.valid is None else problem.y * problem.valid
+    return {
+        "measured": measured.double().flatten(1).sum(1).tolist(),
+        "expected": [float(np.mean([flux[s, f] for s in done])) for f in range(len(run._live))],
+        "error": _flux_error(problem),
+        "unit": "electrons",
+    }
 
 
 def _flux_error(problem: Any) -> list[float]:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_dps import _resultfile
-from napari_dps._quantiles import check_level, quantiles, ranks, samples_needed
+from napari_dps._posterior import Posterior
+from napari_dps._quantiles import samples_needed
 from napari_dps._resultmeta import load_recipe, plain, recipe_text
 from napari_dps.errors import InputError
 from napari_dps.image import Image
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Result", "samples_needed"]
 
 
-class Result:
+class Result(Posterior):
     """What a reconstruction gives back: samples of the posterior, in the coordinates of the input.
 
     Parameters
@@ -43,6 +44,12 @@ class Result:
         How it went, in JSON-able values; NumPy scalars become plain ones, numbers that are not
         finite become None. ``complete`` is False where a run was stopped early (True where left
         out); ``point_estimate`` is True for methods without a posterior.
+
+    Attributes
+    ----------
+    maps : dict
+        Pictures that belong to the verdict, float32 arrays by name: ``measurement``,
+        ``whitened_residual``, and those of :func:`napari_dps.assess`.
 
     Raises
     ------
@@ -97,6 +104,7 @@ class Result:
         self.recipe = recipe
         self.report: dict[str, Any] = plain(dict(report or {}), "report")
         self.report.setdefault("complete", True)
+        self.maps: dict[str, NDArray[np.float32]] = {}
         self._source: str | None = None
 
     @classmethod
@@ -133,132 +141,6 @@ class Result:
         """Name, shape and number of samples in one line."""
         return f"<Result '{self.name}' {self.axes} {self.shape}, {self._count} samples>"
 
-    def __len__(self) -> int:
-        """How many samples were drawn, kept in the file or not."""
-        return self._count
-
-    @property
-    def complete(self) -> bool:
-        """Whether the run came to its end."""
-        return bool(self.report["complete"])
-
-    @property
-    def point_estimate(self) -> bool:
-        """Whether this is one estimate without a posterior around it."""
-        return bool(self.report.get("point_estimate", False))
-
-    @property
-    def pairs(self) -> bool:
-        """Whether samples 0 and 1, 2 and 3, ... were drawn with opposite noise.
-
-        Each is a sample as good as any, but partners are not independent of each other; what
-        judges error bars by their number must know (:func:`napari_dps.evaluate.spread_skill`).
-        """
-        return bool(self.report.get("antithetic", False))
-
-    @property
-    def samples(self) -> NDArray[np.float32]:
-        """Samples of the posterior, float32, shape (S, ...); a point estimate is its only one.
-
-        Raises
-        ------
-        InputError
-            If the file that was loaded holds none.
-        """
-        if self.point_estimate and "samples" not in self._arrays:
-            return self.mean[None]
-        return self._get("samples")
-
-    @property
-    def mean(self) -> NDArray[np.float32]:
-        """Mean of the samples, float32, in the input's units.
-
-        Raises
-        ------
-        InputError
-            If the file that was loaded holds neither mean nor samples.
-        """
-        if "mean" not in self._arrays:
-            samples = self._get("samples", "mean")
-            self._arrays["mean"] = samples.mean(axis=0, dtype=np.float64).astype(np.float32)
-        return self._arrays["mean"]
-
-    @property
-    def std(self) -> NDArray[np.float32]:
-        """Standard deviation of the posterior (S - 1 in the denominator), float32.
-
-        Zero everywhere for a single sample, which says nothing about the spread.
-
-        Raises
-        ------
-        InputError
-            If the file that was loaded holds neither std nor samples, or the result is a point
-            estimate, which has no error bars.
-        """
-        self._needs_posterior("a standard deviation")
-        if "std" not in self._arrays:
-            samples = self._get("samples", "std")
-            mean = samples.mean(axis=0, dtype=np.float64)
-            total = np.zeros_like(mean)
-            # One sample at a time: a float64 copy of all of them may not fit.
-            for sample in samples:
-                total += (sample - mean) ** 2
-            self._arrays["std"] = np.sqrt(total / max(self._count - 1, 1)).astype(np.float32)
-        return self._arrays["std"]
-
-    def quantile(self, q: float) -> NDArray[np.float32]:
-        """Per-pixel quantile of the posterior, honest about the number of samples.
-
-        Between order statistics with ranks q (S + 1), so that a further draw falls below it with
-        probability q.
-
-        Parameters
-        ----------
-        q : float
-            From 0 to 1, within [1/(S + 1), S/(S + 1)].
-
-        Returns
-        -------
-        numpy.ndarray
-            float32, shape of the image; NaN where a sample is.
-
-        Raises
-        ------
-        InputError
-            If `q` is no probability, or asks for more samples than there are.
-        """
-        self._needs_posterior("quantiles")
-        return quantiles(self._get("samples"), ranks([q], self._count))[0]
-
-    def interval(self, level: float = 0.9) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Per-pixel interval: credible with equal tails or, once calibrated, mean +- lambda std.
-
-        Parameters
-        ----------
-        level : float
-            Probability inside, above 0 and below 1; of a calibrated result one of those fitted.
-
-        Returns
-        -------
-        low, high : numpy.ndarray
-            float32, shape of the image, in the input's units.
-
-        Raises
-        ------
-        InputError
-            If there are fewer than (1 + level)/(1 - level) samples, or the calibration did not
-            fit this level.
-        """
-        self._needs_posterior("an interval")
-        if "intervals" in self.report:
-            from napari_dps.uncertainty.calibration import calibrated_interval
-
-            return calibrated_interval(self, level)
-        check_level(level, self._count)
-        at = ranks([(1.0 - level) / 2.0, (1.0 + level) / 2.0], self._count)
-        low, high = quantiles(self._get("samples"), at)
-        return low, high
-
     def calibrated(self, calibration: Calibration, *, flag: bool = False) -> Result:
         """Return this result with intervals that were tested to cover.
 
@@ -280,26 +162,38 @@ class Result:
         from napari_dps.uncertainty.calibration import applied
 
         self._needs_posterior("an interval")
-        other = Result.__new__(Result)
-        other.__dict__.update(self.__dict__)
-        other._arrays = dict(self._arrays)
+        other = self._copy()
         other.report = plain(applied(self, calibration, flag=flag), "report")
         return other
 
-    def _needs_posterior(self, what: str) -> None:
-        if self.point_estimate:
-            raise InputError(
-                f"the sampler {self.report.get('sampler')!r} gives a point estimate, of which "
-                f"{what} cannot be had; take a sampler that draws samples, such as 'auto'."
-            )
+    def with_maps(
+        self, maps: Mapping[str, ArrayLike], verdict: Mapping[str, Any] | None = None
+    ) -> Result:
+        """Return this result with other maps and, where given, another verdict in its report.
 
-    def _get(self, key: str, needed_for: str | None = None) -> NDArray[np.float32]:
-        if key not in self._arrays:
-            raise InputError(
-                f"'{self._source}' was saved without '{needed_for or key}'; save the result again "
-                f"with write including '{needed_for or key}'."
-            )
-        return self._arrays[key]
+        Parameters
+        ----------
+        maps : mapping
+            Pictures (two axes) or a few of them (three) by name; kept as float32.
+        verdict : mapping, optional
+            As :func:`napari_dps.assess` makes it.
+        """
+        other = self._copy()
+        other.maps = {name: np.asarray(m, dtype=np.float32) for name, m in maps.items()}
+        for name, array in other.maps.items():
+            if array.ndim not in (2, 3):
+                raise InputError(
+                    f"the map '{name}' has shape {array.shape}; give two or three axes."
+                )
+        if verdict is not None:
+            other.report = {**self.report, "verdict": plain(dict(verdict), "verdict")}
+        return other
+
+    def _copy(self) -> Result:
+        other = Result.__new__(Result)
+        other.__dict__.update(self.__dict__)
+        other._arrays = dict(self._arrays)
+        return other
 
     def save(self, path: str | os.PathLike[str], write: Sequence[str] = _resultfile.SERIES) -> Path:
         """Write the result, with recipe and report inside.
@@ -353,8 +247,30 @@ class Result:
             "recipe": recipe,
             "report": plain(self.report, "report"),
         }
-        _resultfile.write(path, arrays, meta)
+        _resultfile.write(path, arrays, meta, self.maps)
         return path
+
+    def save_report(self, path: str | os.PathLike[str]) -> Path:
+        """Write the verdict as one HTML page with its pictures inside; it needs no network.
+
+        Parameters
+        ----------
+        path : path-like
+            Ends in ``.html`` or ``.htm``; missing folders are made.
+
+        Returns
+        -------
+        pathlib.Path
+            The file written.
+
+        Raises
+        ------
+        InputError
+            If the suffix is another, or the disk refuses.
+        """
+        from napari_dps.uncertainty.verdict.page import write_page
+
+        return write_page(self, Path(path).expanduser())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Result:
@@ -379,6 +295,7 @@ class Result:
         path = Path(path).expanduser()
         try:
             arrays, meta = _resultfile.read(path)
+            maps = _resultfile.read_maps(path, meta)
         except OSError as error:
             raise InputError(f"'{path}' cannot be read: {error.strerror or error}.") from error
         result = cls.__new__(cls)
@@ -390,5 +307,6 @@ class Result:
             meta["axes"], meta["scale"], meta["units"], meta["translate"], meta["name"],
             load_recipe(meta["recipe"], path), meta["report"],
         )  # fmt: skip
+        result.maps = maps
         result._source = str(path)
         return result

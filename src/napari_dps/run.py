@@ -123,6 +123,7 @@ class Run:
         from napari_dps.core.operator import MappedOperator
         from napari_dps.core.problem import Problem
         from napari_dps.device import choose_device
+        from napari_dps.uncertainty.verdict._residuals import Residuals
 
         self.device, self.device_reason = choose_device(self._device_wanted)
         dtype, frames = getattr(torch, self._dtype), self._prepared.frames
@@ -142,6 +143,7 @@ class Run:
         sampler = self.recipe.sampler.choose(affine=operator.is_affine)
         self.recipe = self.recipe.with_parts(sampler=sampler)
         self._sampler = sampler.bind(self._grid)
+        self._residuals = Residuals(self.recipe.seed)
         bind_prior(self, operator)
         one = torch.ones([1] * (1 + len(operator.x_shape)), dtype=dtype, device=self.device)
         mapped = MappedOperator(operator, one, 0 * one)
@@ -322,6 +324,7 @@ class Run:
             z = problem.operator(step.x0)
             counted = z if problem.valid is None else torch.where(problem.valid, z, 0 * z)
             flux = counted.flatten(1).double().sum(1).tolist()
+            self._residuals.add(problem, z, batch)
         told = step.details if isinstance(step.details, list) else [step.details]
         self._details |= {item: found for item, found in zip(batch, told, strict=False) if found}
         for item, value, chi2, light in zip(batch, values, step.misfit.tolist(), flux, strict=True):

@@ -129,6 +129,11 @@ def check_folder(target: Path) -> None:
         ) from error
 
 
+def is_page(report: Path | None) -> bool:
+    """Whether a report is asked for as a page."""
+    return report is not None and report.suffix.lower() in (".html", ".htm")
+
+
 def check_report(report: Path, jobs: Sequence[Job]) -> None:
     """Refuse a report that would overwrite an input or a result, or cannot be written.
 
@@ -145,6 +150,11 @@ def check_report(report: Path, jobs: Sequence[Job]) -> None:
                     f"the report would overwrite {str(other)!r}; give it a name of its own, such "
                     "as report.json"
                 )
+    if is_page(report) and len(jobs) > 1:
+        raise InputError(
+            f"{len(jobs)} inputs do not go on one page {str(report)!r}; name a .json file, or "
+            "restore them one by one"
+        )
     if report.is_dir():
         raise InputError(f"the report's name {str(report)!r} is a folder; name a file")
     check_folder(report)

@@ -20,7 +20,7 @@ from napari_dps.cli._options import (
     recipe_parameters,
     signature,
 )
-from napari_dps.cli._output import Job, check_report, plan_outputs
+from napari_dps.cli._output import Job, check_report, is_page, plan_outputs
 from napari_dps.cli._progress import ProgressDisplay, stop_on_signals
 from napari_dps.cli._terminal import complain, duration, note, plain, print_json, size
 from napari_dps.errors import DPSError, InputError, OutOfMemoryError
@@ -92,7 +92,12 @@ def command(chosen: Chosen) -> Callable[..., Any]:
         inputs,
         option("out", str, out, short="-o", required=True, group="Output"),
         option("write", list[str], "Which of mean, std, samples to keep.", group="Output"),
-        option("report", Path, "Also write the report to this JSON file.", group="Output"),
+        option(
+            "report",
+            Path,
+            "Also write the report: .html for a page with the verdict and pictures, else JSON.",
+            group="Output",
+        ),
         option("json", bool, "Print one JSON object on stdout.", default=False, group="Output"),
         option("quiet", bool, "Show no progress.", short="-q", default=False, group="Output"),
         *input_parameters(),
@@ -145,7 +150,8 @@ def reconstruct(*inputs: str, **given: Any) -> int:
             outcomes.append({"input": job.source, "error": str(error)})
             code = 2
     answer = outcomes[0] if len(jobs) == 1 and outcomes else {"results": outcomes}
-    if given.get("report") is not None and any("report" in item for item in outcomes):
+    report = given.get("report")
+    if report is not None and not is_page(report) and any("report" in item for item in outcomes):
         _write_report(given["report"], answer)
     if given.get("json"):
         print_json(answer)
@@ -253,7 +259,12 @@ def restore(
         raise
     if calibration is not None:
         result = _calibrated(result, calibration)
+    paged = is_page(given.get("report"))
+    if paged and not stop.asked:
+        result = _assessed(result, job, given)
     result.save(job.target, write=write)
+    if paged:
+        result.save_report(given["report"])
     outcome = {"input": job.source, "output": str(job.target), "report": plain(result.report)}
     if not given.get("json"):
         note(_summary(job, result))
@@ -293,6 +304,21 @@ def _calibrated(result: Any, calibration: Calibration) -> Any:
     return other
 
 
+def _assessed(result: Any, job: Job, given: dict[str, Any]) -> Any:
+    """Return the result after the closer look that a page shows."""
+    from napari_dps.uncertainty.verdict.assess import assess
+
+    if not given.get("quiet"):
+        note(f"{job.source}: judging")
+    return assess(
+        result,
+        job.source,
+        device=given.get("device", "auto"),
+        axes=given.get("axes"),
+        pixel_size=floats(given.get("pixel_size"), "--pixel-size"),
+    )
+
+
 def tell_warnings(texts: list[str], told: int) -> int:
     """Print the warnings that were not told yet; return how many were told in all."""
     for text in texts[told:]:
@@ -311,7 +337,9 @@ def _summary(job: Job, result: Any) -> str:
         words.append(f"chi2 {misfit:.3g} per datum")
     if not report.get("complete", True):
         words.append("stopped early")
-    return f"{job.target}: {', '.join(words)}"
+    verdict = report.get("verdict")
+    told = f"\n{verdict['sentence']}" if verdict and verdict["alarm"] else ""
+    return f"{job.target}: {', '.join(words)}{told}"
 
 
 def _write_report(path: Path, answer: dict[str, Any]) -> None:

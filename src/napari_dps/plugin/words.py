@@ -35,10 +35,14 @@ def result_text(result: Any) -> str:
     """Return what came back, in one line."""
     took = result.report.get("seconds")
     text = "" if took is None else f" in {duration(took)}"
+    verdict = result.report.get("verdict") or {}
+    told = ""
+    if verdict.get("alarm"):  # of a long sentence the first part
+        told = f". {verdict['sentence'].split('. ')[0].rstrip('.')}"
     if result.point_estimate:
-        return f"done{text}: a point estimate, without error bars or samples"
+        return f"done{text}: a point estimate, without error bars or samples{told}"
     count = len(result)
-    return f"done: {count} sample{'s' * (count != 1)}{text}"
+    return f"done: {count} sample{'s' * (count != 1)}{text}{told}"
 
 
 def progress_text(update: Update) -> str:

@@ -20,6 +20,7 @@ from napari_dps.recipe import Recipe
 from napari_dps.uncertainty.conformal import scaled_interval
 
 if TYPE_CHECKING:
+    from napari_dps._posterior import Posterior
     from napari_dps.result import Result
     from napari_dps.run import Run
 
@@ -283,7 +284,7 @@ def applied(result: Result, calibration: Calibration, *, flag: bool) -> dict[str
 
 
 def calibrated_interval(
-    result: Result, level: float
+    result: Posterior, level: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return (low, high) of a result to which a calibration was applied.
 

@@ -1,0 +1,166 @@
+"""The report as a page: everything inside, in order, for every shape of result."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_dps import Recipe, Result, reconstruct
+from napari_dps.cli import main
+from napari_dps.errors import InputError
+from napari_dps.plugin.words import result_text
+from napari_dps.uncertainty.verdict.page import flat
+
+CHOICES = (
+    "--forward gaussian-blur --forward.sigma 1.5 --noise poisson --prior gaussian "
+    "--sampler mmps --sampler.steps 5 --samples 2 --device cpu"
+)
+
+
+class Tags(HTMLParser):
+    """Checks that elements are closed in order, and keeps their attributes."""
+
+    EMPTY = ("meta", "img")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.images: list[dict[str, str | None]] = []
+        self.headings: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs) -> None:
+        if tag == "img":
+            self.images.append(dict(attrs))
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data) -> None:
+        if self.open and self.open[-1] == "h2":
+            self.headings.append(data)
+
+
+@pytest.fixture(scope="module")
+def restored() -> Result:
+    rows, columns = np.mgrid[:24, :24]
+    clean = 5 + 60 * np.exp(-((rows - 11) ** 2 + (columns - 14) ** 2) / 30)
+    measured = np.random.default_rng(0).poisson(clean).astype(np.float32)
+    prior = {"kind": "gaussian", "correlation_length": 3}
+    return reconstruct(
+        measured, noise="poisson", prior=prior, sampler={"kind": "mmps", "steps": 5}, samples=3
+    )
+
+
+def text_of(result: Result, folder: Path) -> str:
+    path = result.save_report(folder / "new" / "page.html")
+    text = path.read_text(encoding="utf-8")
+    assert not Tags(text).open
+    return text
+
+
+def test_a_page_has_everything_in_order_and_inside(restored, tmp_path):
+    text = text_of(restored, tmp_path)
+    tags = Tags(text)
+    assert tags.headings == ["Verdict", "Pictures", "Figures", "What was assumed", "Recipe"]
+    assert not re.search(r"https?:|<script|<link|url\(", text)
+    assert len(tags.images) == 4 + 4
+    for image in tags.images:
+        assert image["alt"] and str(image["src"]).startswith("data:image/png;base64,")
+    captions = [str(image["alt"]) for image in tags.images]
+    assert captions[0] == "Measurement" and captions[1] == "Posterior mean"
+    assert restored.report["verdict"]["sentence"].split(".")[0] in text
+    assert "&quot;kind&quot;: &quot;mmps&quot;" in text
+    assert len(text) < 1_000_000
+
+
+def test_a_mark_is_told_by_sign_and_word(restored, tmp_path):
+    told = restored.report["verdict"]
+    findings = {k: {**v, "alarm": k == "flux"} for k, v in told["findings"].items()}
+    text = text_of(restored.with_maps(restored.maps, {**told, "findings": findings}), tmp_path)
+    assert "✓</b> fine" in text and "✗</b> alarm" in text
+
+
+def test_a_loaded_result_gives_the_same_page(restored, tmp_path):
+    back = Result.load(restored.save(tmp_path / "r.tif"))
+    assert text_of(back, tmp_path) == text_of(restored, tmp_path)
+
+
+def test_names_cannot_break_the_page(tmp_path):
+    result = Result(np.zeros((2, 8, 8)), name="<script>alert(1)</script>")
+    text = text_of(result, tmp_path)
+    assert "<script>" not in text and "&lt;script&gt;" in text
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "panels"),
+    [
+        ("YX", (8, 9), 2),
+        ("TYX", (3, 8, 9), 2),
+        ("ZYX", (3, 8, 9), 2),
+        ("CYX", (3, 8, 9), 2),
+        ("CYX", (2, 8, 9), 2),
+        ("TCZYX", (2, 2, 3, 8, 9), 2),
+        ("YXT", (8, 9, 3), 2),
+    ],
+)
+def test_results_of_every_shape_have_a_page(axes, shape, panels, tmp_path):
+    samples = np.random.default_rng(1).random((3, *shape))
+    text = text_of(Result(samples, axes), tmp_path)
+    assert len(Tags(text).images) == panels
+    assert "No verdict" in text
+
+
+def test_point_estimates_and_odd_values_have_a_page(tmp_path):
+    values = np.full((1, 8, 8), np.nan)
+    one = Result(values, report={"point_estimate": True, "sampler": "wiener"}, recipe=Recipe())
+    text = text_of(one, tmp_path)
+    assert "no error bars" in text and len(Tags(text).images) == 1
+    large = Result(np.random.default_rng(2).random((1, 700, 1100)))
+    assert len(text_of(large, tmp_path)) < 600_000
+
+
+def test_a_volume_is_shown_by_its_greatest_values():
+    volume = np.zeros((2, 3, 4, 5))
+    volume[1, 2, 1, 1] = 7
+    shown, how = flat(volume, "TZYX", 1)
+    assert shown.shape == (4, 5) and shown.max() == 7 and how == "greatest along Z"
+    assert flat(volume, "TZYX", 0)[0].max() == 0
+
+
+def test_other_suffixes_are_refused(restored, tmp_path):
+    with pytest.raises(InputError, match=r"saved as \.html"):
+        restored.save_report(tmp_path / "page.pdf")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        restored.save_report(tmp_path / "file" / "page.html")
+
+
+def test_the_command_line_writes_the_page(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows, columns = np.mgrid[:24, :24]
+    clean = 5 + 60 * np.exp(-((rows - 11) ** 2 + (columns - 14) ** 2) / 30)
+    tifffile.imwrite("a.tif", np.random.default_rng(3).poisson(clean).astype(np.uint16))
+    assert main(f"reconstruct a.tif -o o.tif {CHOICES} -q --report p/page.html".split()) == 0
+    text = Path("p/page.html").read_text(encoding="utf-8")
+    assert "Does it explain the data?" in text
+    saved = Result.load("o.tif").report["verdict"]
+    assert saved["sentence"].split(".")[0] in text
+    capsys.readouterr()
+    assert main("reconstruct a.tif b.tif -o out/ --report page.html".split()) == 2
+    assert "do not go on one page" in capsys.readouterr().err
+
+
+def test_the_dock_tells_an_alarm_in_one_line(restored):
+    told = {**restored.report["verdict"], "alarm": True, "sentence": "It is off. Mend it."}
+    assert result_text(restored.with_maps({}, told)).endswith(". It is off")
+    quiet = {**told, "alarm": False}
+    assert "off" not in result_text(restored.with_maps({}, quiet))
