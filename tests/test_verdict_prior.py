@@ -241,14 +241,18 @@ def stable(samples: np.ndarray, **changed: Any) -> Any:
     return stability.find(Evidence(problem, x, samples.astype(np.float32), Recipe(), **changed))
 
 
-def test_the_finding_speaks_up_for_copies_and_few_samples() -> None:
+def test_the_finding_speaks_up_for_copies_and_lone_restarts() -> None:
     spread = np.linspace(0.2, 3, SIDE)[:, None]
     good = stable(spread * (2 + paired(-0.5, 16, (SIDE, SIDE))), pairs=True)
     assert not good.alarm and good.maps["error_of_the_mean"].shape == (SIDE, SIDE)
     few = stable(paired(0.0, 1, (SIDE, SIDE)))
-    assert few.alarm and "too few" in few.sentence
+    assert not few.alarm and "too few" in few.sentence
     same = paired(0.0, 10, (SIDE, SIDE))
     same[4:] = same[0]
+    rival = stable(spread * (2 + paired(-0.5, 16, (SIDE, SIDE))), restarts=(1.0, 1.6, 2.0))
+    assert rival.alarm and "no second one" in rival.sentence
+    alike = stable(spread * (2 + paired(-0.5, 16, (SIDE, SIDE))), restarts=(1.0, 1.02, 2.0))
+    assert not alike.alarm and "2 of 3 restarts" in alike.sentence
     copies = stable(same)
     assert copies.alarm and "4 samples differ" in copies.sentence
     assert stable(paired(0.0, 1, (SIDE, SIDE))[:1]) is None
@@ -311,6 +315,7 @@ def test_a_prior_without_a_table_is_drawn_from_once(
 ) -> None:
     fewer = partial(support.draw, count=3, side=16, steps=4)
     monkeypatch.setattr(support, "draw", fewer)
+    monkeypatch.setattr(support, "DRAWS", 3)
     network = build_network(NetworkConfig(channels=(4,), groups=2))
     info = PriorInfo(network=NetworkConfig(channels=(4,), groups=2))
     folder = save_prior(tmp_path / "own", network, info)
@@ -319,10 +324,9 @@ def test_a_prior_without_a_table_is_drawn_from_once(
     problem.prior = load_prior(folder)
     x = posterior(problem, 4).float()
     evidence = Evidence(problem, x, x[:, 0].numpy(), recipe)
-    assert support.find(evidence) is None, "no network is called at every end of a run"
-    finding = support.find_by_drawing(evidence)
-    assert finding is not None and "from 16 draws" in finding.sentence
-    assert support.find_by_drawing(evidence) is None
+    finding = support.find(evidence)
+    assert finding is not None and "from 3 draws" in finding.sentence
+    monkeypatch.setattr(support, "draw", None)
     again = support.find(evidence)
     assert again is not None and again.numbers == finding.numbers
 

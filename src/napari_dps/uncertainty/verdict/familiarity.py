@@ -132,7 +132,7 @@ def find(evidence: Evidence) -> Finding | None:
     Parameters
     ----------
     evidence : Evidence
-        Samples of one frame; eight calls of the network on parts of the image.
+        Samples of one frame; two calls of the network for each of four parts of the image at most.
 
     Returns
     -------

@@ -25,7 +25,7 @@ __all__ = ["estimate", "find", "log_bounds", "operator_norm"]
 
 LEVELS = (0.1, 0.3, 1.0)
 """Noise levels, prior units, at which the gap is estimated."""
-DRAWS, STEPS, STARTS = 8, 8, 2
+DRAWS, STEPS, STARTS = 6, 6, 2
 """Draws of x0 given x_t, network calls a draw, and posterior samples that are noised."""
 ITERATIONS = 30
 

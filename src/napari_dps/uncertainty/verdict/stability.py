@@ -53,12 +53,10 @@ def find(evidence: Evidence) -> Finding | None:
             sentence=f"{len(samples)} samples are too few to tell; draw {FEWEST} or more, and 20 "
             "for error bars.",
             numbers=numbers,
-            maps={},
-            alarm=True,
         )
     numbers |= effective_samples(samples, pairs=evidence.pairs)
     numbers |= split_half(samples, pairs=evidence.pairs)
-    numbers |= _restarts(_misfits(evidence))
+    numbers |= _restarts(list(evidence.restarts))
     error = samples.std(0, ddof=1) / numbers["effective_mean"] ** 0.5
     sentence, alarm = _say(numbers)
     return Finding(
@@ -184,12 +182,6 @@ def _stepped_up(r: float) -> float:
     return 2 * r / (1 + r) if r > 0 else 0.0
 
 
-def _misfits(evidence: Evidence) -> list[float]:
-    """Return chi-square per datum of the restarts, where the run made any."""
-    start = evidence.problem.start
-    return [] if start is None else [float(v) for v in start.misfits]
-
-
 def _restarts(misfits: list[float]) -> dict[str, Any]:
     """Return how many restarts explain the data as well as the best."""
     if len(misfits) < 2:
@@ -204,20 +196,20 @@ def _restarts(misfits: list[float]) -> dict[str, Any]:
 
 
 def _say(n: dict[str, Any]) -> tuple[str, bool]:
-    """Return the sentence, and whether it is an alarm."""
+    """Return the sentence, and whether it is an alarm: too few samples are none."""
     worth, alike, restarts = n["effective_std"], n["std_reliability"], n["restarts_agreeing"]
     text = (
         f"{n['samples']} samples know the mean like {n['effective_mean']:.3g} independent ones and "
         f"the error bars like {worth:.3g}; halves agree on the mean by "
         f"{100 * n['mean_reliability']:.1f} % and on the error bars by {100 * alike:.0f} %"
     )
-    alarms = []
+    more, alarms = [], []
     if n["distinct"] < n["samples"]:
         alarms.append(f"only {n['distinct']} samples differ from each other")
     if worth < WORTH:
-        alarms.append("draw more samples: the error bars are noise to a quarter of their length")
+        more.append("draw more samples: the error bars are noise to a quarter of their length")
     elif alike < ALIKE:
-        alarms.append("the map of error bars would look different with other samples")
+        more.append("the map of error bars would look different with other samples")
     if restarts == 1:
         alarms.append(
             f"of {n['restarts']} restarts no second one explains the data as well as the best: "
@@ -225,4 +217,5 @@ def _say(n: dict[str, Any]) -> tuple[str, bool]:
         )
     elif restarts is not None:
         text += f"; {restarts} of {n['restarts']} restarts explain the data equally well"
-    return ". ".join([text, *(a[0].upper() + a[1:] for a in alarms)]) + ".", bool(alarms)
+    told = [text, *(t[0].upper() + t[1:] for t in alarms + more)]
+    return ". ".join(told) + ".", bool(alarms)

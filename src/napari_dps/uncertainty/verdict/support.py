@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from napari_dps.core.prior import Prior
 
-__all__ = ["FILE", "Spread", "draw", "find", "find_by_drawing"]
+__all__ = ["FILE", "Spread", "draw", "find"]
 
 Array = NDArray[np.float64]
 
@@ -105,50 +105,36 @@ class Spread:
 
 
 def find(evidence: Evidence) -> Finding | None:
-    """Return where the data have left the prior its say, if the prior's spread is known.
+    """Return where the data have left the prior its say.
 
     Parameters
     ----------
     evidence : Evidence
-        Samples of one frame; no network is called.
+        Samples of one frame. A prior whose spread is not known is drawn from, once: some hundred
+        calls of the network.
 
     Returns
     -------
     Finding or None
-        None for a point estimate, and for a prior whose spread has to be drawn first.
+        None for a point estimate.
     """
     if len(evidence.x) < 2 or evidence.recipe.sampler.classical:
         return None
-    known = _known(evidence)
-    return None if known is None else _finding(evidence, *known)
+    return _finding(evidence, *_spread(evidence))
 
 
-def find_by_drawing(evidence: Evidence) -> Finding | None:
-    """Return the same for a prior whose spread is not known: from some hundred network calls.
-
-    Returns
-    -------
-    Finding or None
-        None where :func:`find` answers.
-    """
-    if len(evidence.x) < 2 or evidence.recipe.sampler.classical or _known(evidence) is not None:
-        return None
-    key = key_of(evidence.recipe.prior)
-    prior, x = evidence.problem.prior, evidence.x
-    _drawn[key] = Spread.measured(draw(prior, x[:1], seed=evidence.seed))
-    return find(evidence)
-
-
-def _known(evidence: Evidence) -> tuple[Spread, str] | None:
-    """Return a spread that needs no network, and where it is from."""
+def _spread(evidence: Evidence) -> tuple[Spread, str]:
+    """Return the prior's spread, and where it is from."""
     source, prior = evidence.recipe.prior, evidence.problem.prior
     if source.kind == "gaussian":
         return Spread((0.0,), (float(prior.data_std),), 0.0), "in closed form"
     found = facts_beside(source, FILE)
     if found is not None:
         return Spread.from_json(found), f"from {found['draws']} draws, by local intensity"
-    drawn = _drawn.get(key_of(source))
-    return None if drawn is None else (drawn, f"from {DRAWS} draws, by local intensity")
+    key = key_of(source)
+    if key not in _drawn:
+        _drawn[key] = Spread.measured(draw(prior, evidence.x[:1], seed=evidence.seed))
+    return _drawn[key], f"from {DRAWS} draws, by local intensity"
 
 
 def draw(
@@ -226,7 +212,8 @@ def _finding(evidence: Evidence, spread: Spread, source: str) -> Finding:
         "prior_spread": source,
         "information_bits": float(np.mean(np.maximum(-0.5 * np.log2(ratio.clip(1e-6)), 0))),
     }
-    maps = {"prior_share": ratio, "unsupported": mask}
+    # All of the prior's variance is all that can come from it.
+    maps = {"prior_share": ratio.clip(0, 1), "unsupported": mask}
     return Finding(
         name="support",
         title="Where does it come from the prior?",
