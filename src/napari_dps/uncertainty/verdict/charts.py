@@ -54,8 +54,7 @@ def picture(array: NDArray[Any], kind: str, unit: str = "") -> str:
     if colour:
         axes.imshow(np.clip((np.moveaxis(shown, 0, -1) - low) / (high - low), 0, 1))
     else:
-        table = colormaps[maps[kind]].copy()
-        table.set_bad("#9aa5b1")
+        table = colormaps[maps[kind]].with_extremes(bad="#9aa5b1")
         drawn = axes.imshow(shown, cmap=table, vmin=low, vmax=high, interpolation="nearest")
         bar = figure.colorbar(drawn, cax=figure.add_axes((0.81, 0.06, 0.035, 0.88)))
         bar.outline.set_visible(False)

@@ -16,7 +16,7 @@ __all__ = ["data_fit", "severity"]
 # Calibrated by simulation (benchmarks/verdict.py): what is off must be significant and matter.
 NOISE_Z, NOISE_SHARE = 4.5, 0.15
 """The noise's variance is off: standard deviations, and share."""
-STRUCTURE_Z, STRUCTURE_SHARE = 3.4, 0.2
+STRUCTURE_Z, STRUCTURE_SHARE = 4.0, 0.2
 """Structure is left: standard deviations, and excess of power over the noise's."""
 HALF_Z, HALF_SHARE = 5.0, 0.25
 """The variance of dark and bright pixels is off by different shares."""

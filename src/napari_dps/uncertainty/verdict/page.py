@@ -60,7 +60,8 @@ def write_page(result: Result, path: Path) -> Path:
     except OSError as error:
         raise InputError(f"'{path}' cannot be written: {error.strerror or error}.") from error
     finally:
-        part.unlink(missing_ok=True)
+        if part.is_file():
+            part.unlink()
     return path
 
 
