@@ -120,7 +120,8 @@ class Bound:
     def evidence(self, frame: int) -> Evidence:
         """Return what findings see of a frame."""
         run = self.run
-        problem = run._sampled_problem([run._live.index(frame)])
+        k = run._live.index(frame)
+        problem = run._sampled_problem([k])
         problem.checkpoint = None
         return Evidence(
             problem=problem,
@@ -129,6 +130,7 @@ class Bound:
             recipe=run.recipe,
             seed=run.recipe.seed,
             pairs=self.result.pairs,
+            restarts=_restarts(self.result.report.get("restart_misfits"), k),
         )
 
     def judged(self) -> Run:
@@ -168,3 +170,9 @@ class Bound:
         share = jvp(beyond).abs() / jvp(everywhere).abs().clamp_min(1e-12)
         inside: Tensor = share < OUTSIDE
         return inside
+
+
+def _restarts(told: Any, k: int) -> tuple[float, ...]:
+    """Return the misfits of one frame's restarts from a report, which keeps them by frame."""
+    mine = told[k] if told and k < len(told) else None
+    return () if mine is None else tuple(float(v) for v in np.ravel(mine))

@@ -39,6 +39,8 @@ class Evidence:
         For the random numbers of a finding.
     pairs : bool
         Whether samples 0 and 1, 2 and 3, ... were drawn with opposite noise.
+    restarts : tuple of float
+        Chi-square per datum of the restarts of a search, where the run made any.
     """
 
     problem: Problem
@@ -47,6 +49,7 @@ class Evidence:
     recipe: Recipe
     seed: int = 0
     pairs: bool = False
+    restarts: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,13 @@ from napari_dps.uncertainty.verdict.evidence import Finder
 
 __all__ = ["COSTLY", "load"]
 
-COSTLY: tuple[str, ...] = ()
-"""``module:function`` of findings that call the network, run by :func:`napari_dps.assess`."""
+COSTLY: tuple[str, ...] = (
+    "support:find",
+    "familiarity:find",
+    "stability:find",
+    "jensen:find",
+)
+"""``module:function`` of findings beyond the residuals, run by :func:`napari_dps.assess`."""
 
 
 def load(name: str) -> Finder:
