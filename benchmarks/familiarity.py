@@ -1,8 +1,8 @@
 """Does the score of unfamiliar images tell fluorescence from other images? As JSON.
 
     python benchmarks/familiarity.py --data FOLDER [--others NAME=FOLDER ...] [--photons 30]
-        [--size 96] [--restore 20] [--samples 2]
-        [--sampler pigdm] [--steps 15] [--work DIR] [--out FILE]
+        [--size 192] [--restore 24] [--samples 2]
+        [--sampler diffpir] [--steps 40] [--work DIR] [--out FILE]
 
 Fluorescence: a crop of each clean image in FOLDER/eval/clean and FOLDER/eval/denoise; natural
 images: one of each in FOLDER/eval/natural; further kinds from folders of PNG or JPEG. Colours are
@@ -71,11 +71,11 @@ def main(
     data: Path,
     others: Words = (),
     photons: float = 30.0,
-    size: int = 96,
+    size: int = 192,
     samples: int = 2,
-    sampler: str = "pigdm",
-    steps: int = 15,
-    restore: int = 20,
+    sampler: str = "diffpir",
+    steps: int = 40,
+    restore: int = 24,
     work: Path = Path("familiarity-work"),
     out: Path | None = None,
 ) -> None:

@@ -23,7 +23,7 @@ Array = NDArray[np.float64]
 FILE = "familiarity.json"
 """Beside a prior's weights: features, weights and threshold of its score."""
 TITLE = "Does the prior know such images?"
-SMALLEST = 32
+SMALLEST = 96
 """Below this side an image has too little of the features to be judged."""
 
 
