@@ -59,7 +59,7 @@ def truth_misfit(case: Case, whole: Array, y: Array, cut: int) -> float:
     likelihood = GaussianLikelihood(sigma) if sigma else PoissonLikelihood()
     if cut:
         seen[:cut], seen[-cut:], seen[:, :cut], seen[:, -cut:] = False, False, False, False
-    found = likelihood.chi2(*(torch.as_tensor(v)[None] for v in (y, z, seen)))
+    found = likelihood.chi2(*(torch.tensor(v)[None] for v in (y, z, seen)))
     return float(found)
 
 

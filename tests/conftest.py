@@ -1,4 +1,4 @@
-"""What every test gets: two threads, known seeds, settings of its own, and no leaked widgets."""
+"""What every test gets: few threads, known seeds, settings of its own, and no leaked widgets."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from pathlib import Path
 
 # Before anything loads torch or napari: results must not hang on the number of cores, and the
 # tests must neither read nor change the settings of whoever runs them.
-os.environ["OMP_NUM_THREADS"] = "2"
-os.environ["MKL_NUM_THREADS"] = "2"
+# Processes that share the cores have one thread each: more would wait for each other, and busily.
+THREADS = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
+os.environ["OMP_NUM_THREADS"] = THREADS
+os.environ["MKL_NUM_THREADS"] = THREADS
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["NAPARI_DPS_PRIORS"] = os.path.join(tempfile.mkdtemp(prefix="napari-dps-"), "priors")

@@ -188,7 +188,7 @@ def test_what_is_left_auto_is_estimated_beside_a_map() -> None:
         ({"gain": MAPS["gain"][:9]}, r"shape \(9, 32\).*\(24, 32\)"),
         ({"gain": MAPS["gain"][0]}, "has 1 axis"),
         ({"offset": np.full(SHAPE, np.nan)}, "NaN"),
-        ({"offset": "nowhere.npy"}, "no file 'nowhere.npy'"),
+        ({"offset": "nowhere.npy"}, "'nowhere.npy' is not allowed, there is no such file"),
         ({"read_noise": np.full(SHAPE, -1.0)}, "must be at least 0"),
         ({"gain": -1}, "gain = -1 .*> 0"),
         ({"gain": "-1"}, "gain = '-1' .*> 0"),

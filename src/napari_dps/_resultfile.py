@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from napari_dps._resultorder import NAMESPACE, map_label, store, tiff_order, unstore
+from napari_dps._resultorder import NAMESPACE, store, tiff_order, unstore
 from napari_dps._resultzarr import need_zarr as _need_zarr
 from napari_dps._resultzarr import read_zarr, read_zarr_maps
 from napari_dps._resultzarr import write_zarr as _write_zarr
@@ -94,7 +94,8 @@ def write(path: Path, arrays: Arrays, meta: dict[str, Any], maps: Arrays | None 
     meta : dict
         JSON-able: name, axes, shape, scale, units, translate, recipe (text or None), report.
     maps : dict, optional
-        float32 arrays of two or three axes by any name; series of their own.
+        float32 arrays of two or three axes by any name; pages behind the series of a TIFF, arrays
+        of their own in Zarr.
 
     Raises
     ------
@@ -200,9 +201,13 @@ def read_maps(path: Path, meta: dict[str, Any]) -> Arrays:
     if path.suffix.lower() == ".zarr":
         found = read_zarr_maps(path, len(shapes))
     else:
+        sizes = [math.prod(shape[:-2]) for shape in shapes.values()]
         with open_tiff(path) as tiff:
-            series = {s.name: s for s in tiff.series}
-            found = [read_series(tiff, series[map_label(k)], path) for k in range(len(shapes))]
+            at, found = len(tiff.pages) - sum(sizes), []
+            for size in sizes:
+                planes = [tiff.pages[k].asarray() for k in range(at, at + size)]
+                found.append(np.stack(planes))
+                at += size
     return {
         name: np.asarray(array, dtype=np.float32).reshape(shape)
         for (name, shape), array in zip(shapes.items(), found, strict=True)
@@ -248,9 +253,12 @@ def _write_tiff(path: Path, arrays: Arrays, meta: dict[str, Any], maps: Arrays) 
                 }
             # Uncompressed: noise hardly shrinks, and every reader can map it into memory.
             file.write(data, photometric="minisblack", metadata=ome)
-        for number, (name, array) in enumerate(maps.items()):
-            named = {"axes": "ZYX"[-array.ndim :], "Name": map_label(number), "Description": name}
-            file.write(array, photometric="minisblack", metadata=named)
+    if not maps:
+        return
+    # Plain pages behind those that the OME-XML lists: readers see mean, std and samples, no more.
+    with tifffile.TiffWriter(path, append="force") as file:
+        for array in maps.values():
+            file.write(array, photometric="minisblack", metadata=None)
 
 
 def ome_geometry(meta: dict[str, Any], order: str, shape: tuple[int, ...]) -> dict[str, Any]:

@@ -190,7 +190,8 @@ class Look:
 def _products(image: Tensor) -> Tensor:
     """Return sums of products of pixels up to `LAGS` rows and columns apart."""
     rows, columns = image.shape[-2:]
-    shape = (rows + LAGS, columns + LAGS)
+    # Wide enough that nothing comes around, and for all lags of the smallest picture.
+    shape = (max(rows + LAGS, 2 * LAGS + 1), max(columns + LAGS, 2 * LAGS + 1))
     power = torch.fft.rfft2(image, s=shape).abs() ** 2
     summed = torch.fft.irfft2(power.reshape(-1, *power.shape[-2:]).sum(0), s=shape)
     turned = torch.roll(summed, (LAGS, LAGS), (0, 1))
