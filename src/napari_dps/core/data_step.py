@@ -7,12 +7,15 @@ exact likelihood (:mod:`napari_dps.core.gauss_newton`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from napari_dps.core.covariance import Covariance
 from napari_dps.core.gauss_newton import gauss_newton_draw, gauss_newton_solve
 from napari_dps.core.guidance import valid_only
 from napari_dps.core.linalg import conjugate_gradients
+from napari_dps.core.operator import Linear
 from napari_dps.core.problem import Problem
 from napari_dps.core.streams import Streams
 
@@ -66,12 +69,13 @@ def affine_draw(
     expectation of the mean. Returns what :func:`draw` does.
     """
     operator = problem.operator
-    z, jvp, _ = operator.linearize(mean)
+    z, jvp, vjp = operator.linearize(mean)
     variance = problem.variance(z)
     from_prior = covariance.root(streams.normal(operator.x_shape))
     from_data = variance.sqrt() * streams.normal(operator.y_shape)
     x, at = mean + from_prior, z + jvp(from_prior)
-    return _solved(problem, x, at - from_data, variance, covariance, iterations), z
+    products = (jvp, vjp)
+    return _solved(problem, x, at - from_data, products, variance, covariance, iterations), z
 
 
 def proximal(
@@ -108,9 +112,9 @@ def proximal(
     if not operator.is_affine:
         begin = centre if near is None else near
         return gauss_newton_solve(problem, centre, covariance, iterations, begin)
-    at = operator(centre)
+    at, *products = operator.linearize(centre)
     variance = problem.variance(at if near is None else operator(near))
-    x = _solved(problem, centre, at, variance, covariance, iterations)
+    x = _solved(problem, centre, at, products, variance, covariance, iterations)
     return x, operator(x)
 
 
@@ -118,14 +122,17 @@ def _solved(
     problem: Problem,
     x: Tensor,
     z: Tensor,
+    products: Sequence[Linear],
     variance: Tensor,
     covariance: Covariance,
     iterations: int,
 ) -> Tensor:
-    """Return x + C A^T (A C A^T + V)^-1 (y - z) for an affine operator, A its Jacobian."""
-    mask = valid_only(problem)
-    _, jvp, vjp = problem.operator.linearize(x)
+    """Return x + C A^T (A C A^T + V)^-1 (y - z) for an affine operator.
 
+    ``products`` are those with its Jacobian A and with A^T, the same wherever they were taken.
+    """
+    mask = valid_only(problem)
+    jvp, vjp = products
     normal = problem.operator.normal(covariance.transfer)
 
     def matvec(p: Tensor) -> Tensor | tuple[Tensor, Tensor]:
