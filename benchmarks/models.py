@@ -54,7 +54,7 @@ def truth_misfit(case: Case, whole: Array, y: Array, cut: int) -> float:
     z = operator(wide)[0].numpy().reshape(y.shape)
     seen = np.ones(y.shape, bool)
     if operator.measured is not None:
-        seen = np.broadcast_to(operator.measured.numpy(), operator.y_shape).reshape(y.shape)
+        seen = np.broadcast_to(operator.measured.numpy(), operator.y_shape).reshape(y.shape).copy()
     sigma = case.noise.get("sigma")
     likelihood = GaussianLikelihood(sigma) if sigma else PoissonLikelihood()
     if cut:

@@ -14,9 +14,8 @@ from pathlib import Path
 # Before anything loads torch or napari: results must not hang on the number of cores, and the
 # tests must neither read nor change the settings of whoever runs them.
 # Processes that share the cores have one thread each: more would wait for each other, and busily.
-THREADS = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
-os.environ["OMP_NUM_THREADS"] = THREADS
-os.environ["MKL_NUM_THREADS"] = THREADS
+os.environ["OMP_NUM_THREADS"] = "1" if "PYTEST_XDIST_WORKER" in os.environ else "2"
+os.environ["MKL_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"]
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["NAPARI_DPS_PRIORS"] = os.path.join(tempfile.mkdtemp(prefix="napari-dps-"), "priors")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -153,7 +154,7 @@ def test_the_command_line_writes_the_page(tmp_path, monkeypatch, capsys):
     text = Path("p/page.html").read_text(encoding="utf-8")
     assert "Does it explain the data?" in text
     saved = Result.load("o.tif").report["verdict"]
-    assert saved["sentence"].split(".")[0] in text
+    assert saved["sentence"].split(".")[0] in html.unescape(text)
     capsys.readouterr()
     assert main("reconstruct a.tif b.tif -o out/ --report page.html".split()) == 2
     assert "do not go on one page" in capsys.readouterr().err
