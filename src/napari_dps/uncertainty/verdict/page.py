@@ -287,7 +287,7 @@ def _table(title: str, rows: Iterator[tuple[str, Any]]) -> str:
         f"<tr><td>{html.escape(str(name))}</td><td>{_number(value)}</td></tr>"
         for name, value in rows
     )
-    return f"<table><tr><th>{html.escape(title)}</th><th></th></tr>{cells}</table>"
+    return f"<table><tr><th colspan=2>{html.escape(title)}</th></tr>{cells}</table>"
 
 
 def _number(value: Any) -> str:
