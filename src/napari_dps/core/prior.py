@@ -31,6 +31,9 @@ class Prior(nn.Module):
     trained_side : int or None
         Side in pixels of the training images, where the network depends on it: it works on larger
         images tile by tile, so that they need no more memory.
+    learned : bool
+        Whether the denoiser was fitted to images: its Jacobian is then too sure of what those
+        lacked.
     multiple : int
         Pixels by which an image may be shifted so that its denoised image only shifts.
     precision : {"float32", "bfloat16"}
@@ -42,6 +45,7 @@ class Prior(nn.Module):
     data_std: float = 0.5
     pixel_size: float | None = None
     learned_variance: bool = False
+    learned: bool = False
     trained_side: int | None = None
     multiple: int = 1
     precision: str = "float32"
@@ -138,6 +142,7 @@ class WrappedPrior(Prior):
         self.sigma_min, self.sigma_max = prior.sigma_min, prior.sigma_max
         self.data_std, self.pixel_size = prior.data_std, prior.pixel_size
         self.learned_variance, self.trained_side = prior.learned_variance, prior.trained_side
+        self.learned = prior.learned
         self.multiple, self.precision = prior.multiple, prior.precision
 
     def set_precision(self, precision: str) -> None:

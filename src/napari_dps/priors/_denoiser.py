@@ -194,6 +194,7 @@ class ImagePrior(Prior):
         self.sigma_min, self.sigma_max = denoiser.sigma_min, denoiser.sigma_max
         self.data_std, self.pixel_size, self.spectrum = data_std, pixel_size, spectrum
         self.learned_variance, self.multiple = denoiser.learned, denoiser.multiple
+        self.learned = True
 
     def train(self, mode: bool = True) -> ImagePrior:
         """Stay in evaluation mode whatever is asked."""

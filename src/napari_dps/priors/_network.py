@@ -128,6 +128,8 @@ class NetworkPrior(Prior):
         spectrum; see :func:`napari_dps.core.covariance.power_law_spectrum`.
     """
 
+    learned = True
+
     def __init__(
         self,
         network: DenoiserNetwork,

@@ -8,7 +8,9 @@ p(x0 | x_sigma) is taken as Gaussian with the network's own covariance C = sigma
 Jacobian of the denoiser. Then E[x0 | x_sigma, y] = x0 + C J_A^T (J_A C J_A^T + V)^-1 (y - A(x0)),
 one Jacobian product of the network an iteration. Exact for Gaussian priors, affine operators and
 Gaussian noise. A network's Jacobian is not quite a covariance; :mod:`napari_dps.core.moments`
-solves so that this does no harm, where the papers' conjugate gradients and GMRES run away.
+solves so that this does no harm, where the papers' conjugate gradients and GMRES run away. And of
+what its training lacked a network is too sure, whatever the data say: so a share of the scalar
+covariance of PiGDM is added to that of a learned prior.
 """
 
 from collections.abc import Callable
@@ -29,6 +31,11 @@ if TYPE_CHECKING:
 FINEST = 0.002
 """Where the ladder ends. At 0.01 what a prior of steep spectrum holds of fine detail, too faint to
 see but there, kept half its spread; the network passes are as many."""
+
+
+FLOOR = 0.1
+"""Share of r^2 = tau^2 sigma^2 / (tau^2 + sigma^2) that is added to a learned covariance. Without
+it bright microtubules, denoised at 300 photons, came back worse than they were measured."""
 
 
 class MMPS(SamplerChoice):
@@ -85,9 +92,12 @@ def moment_matching(
         variance = problem.variance(z)
         mask = valid_only(problem)
         root = variance.sqrt()
+        tau2 = problem.prior.data_std**2 if problem.prior.learned else 0.0
+        least = FLOOR * tau2 * sigma**2 / (tau2 + sigma**2)
 
         def product(p: "Tensor") -> "tuple[Tensor, Tensor]":
-            image = sigma**2 * vjp(vjp_a(mask(p / root)))
+            seen = vjp_a(mask(p / root))
+            image = sigma**2 * vjp(seen) + least * seen
             return mask(jvp_a(image)) / root, image
 
         found = solve_moments(
