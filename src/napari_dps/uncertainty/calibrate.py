@@ -15,7 +15,8 @@ import numpy as np
 
 from napari_dps.errors import InputError
 from napari_dps.recipe import Recipe
-from napari_dps.uncertainty.calibration import FORMAT, Calibration, _pixel_size, parts_of
+from napari_dps.uncertainty._kept import FORMAT
+from napari_dps.uncertainty.calibration import Calibration, _pixel_size, parts_of
 from napari_dps.uncertainty.conformal import LEVELS, crops_needed
 from napari_dps.uncertainty.scenes import Bench, Scene, seed_of
 from napari_dps.uncertainty.scoring import combine, score

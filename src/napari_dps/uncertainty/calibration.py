@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, Field
 
 from napari_dps.arrays import ArrayRef, NumberOrArray
-from napari_dps.components import Component, sentence
+from napari_dps.components import Component
 from napari_dps.errors import InputError
 from napari_dps.recipe import Recipe
+from napari_dps.uncertainty._kept import FORMAT, Kept
 from napari_dps.uncertainty.conformal import scaled_interval
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ __all__ = [
     "parts_of", "parts_of_result",
 ]  # fmt: skip
 
-FORMAT = 1
 OF_THE_IMAGE = {"mask", "mask_seed", "flat_field", "full_scale"}
 """Fields of forward models that say which pixels count: each image has its own."""
 TOLERANCE = 0.1
@@ -38,7 +36,7 @@ BRIGHTNESS = 2.0
 """Factor beyond the calibration's darkest and brightest object at which a result is warned of."""
 
 
-class Calibration(BaseModel):
+class Calibration(Kept):
     """Factors lambda for intervals mean -+ lambda std, and how honest error bars were found to be.
 
     Made by :func:`napari_dps.calibrate`; used by :meth:`napari_dps.Result.calibrated`. Coverage
@@ -46,7 +44,8 @@ class Calibration(BaseModel):
     image, and not for bright, dark or otherwise chosen pixels (see ``docs/calibration.md``).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    known_by: ClassVar[str] = "lambdas"
+    stranger: ClassVar[str] = "is no calibration; `napari-dps calibrate` writes one"
 
     format: int = FORMAT
     """Of the file."""
@@ -95,7 +94,7 @@ class Calibration(BaseModel):
     of the data (``misfit``). Of antithetic pairs the first partners count."""
     calibrated_by: str = "leave-one-out"
     """How ``calibrated_coverage`` was measured."""
-    versions: dict[str, str] = {}
+    versions: dict[str, str] = Field(default_factory=dict)
     """Of what computed it."""
     seconds: float = 0.0
     """That it took."""
@@ -119,60 +118,6 @@ class Calibration(BaseModel):
             If it was not fitted; the sentence names those that were.
         """
         return _factor(self.lambdas, level)
-
-    def save(self, path: str | Path) -> Path:
-        """Write it as JSON.
-
-        Raises
-        ------
-        InputError
-            If the disk refuses.
-        """
-        path = Path(path).expanduser()
-        part = path.with_name(f".{path.name}.part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
-            part.replace(path)
-        except OSError as error:
-            raise InputError(
-                f"the calibration cannot be written to {str(path)!r} ({error.strerror or error}); "
-                "name a file in a folder that can be written"
-            ) from error
-        finally:
-            part.unlink(missing_ok=True)
-        return path
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read what :meth:`save` has written.
-
-        Raises
-        ------
-        InputError
-            If it cannot be read, is none, or was written by a later napari-dps.
-        """
-        path = Path(path).expanduser()
-        try:
-            fields = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(
-                f"the calibration {str(path)!r} cannot be read ({error.strerror or error})"
-            ) from error
-        except ValueError as error:
-            raise InputError(f"{str(path)!r} is no calibration: it is no JSON") from error
-        if not isinstance(fields, dict) or "lambdas" not in fields:
-            raise InputError(f"{str(path)!r} is no calibration; `napari-dps calibrate` writes one")
-        found = fields.get("format")
-        if not isinstance(found, int) or found > FORMAT:
-            raise InputError(
-                f"{str(path)!r} was written by a later napari-dps (format {found}, this one reads "
-                f"up to {FORMAT}); update napari-dps"
-            )
-        try:
-            return cls(**fields)
-        except ValidationError as error:
-            raise InputError(sentence(error, f"the calibration {str(path)!r}", cls)) from None
 
     def matches(self, result: Result) -> list[str]:
         """Return how a result's recipe differs from the calibration's; empty where it does not.

@@ -16,18 +16,15 @@ population of planted objects as a whole: not for the faintest of them, nor for 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
 
-from napari_dps.components import sentence
 from napari_dps.errors import InputError
+from napari_dps.uncertainty._kept import FORMAT, Kept
 from napari_dps.uncertainty.calibration import different_parts
 from napari_dps.uncertainty.conformal import LEVELS
 from napari_dps.uncertainty.measure import Measurement
@@ -36,18 +33,18 @@ __all__ = ["MeasureCalibration", "apply_calibration", "calibrate_measurement", "
 
 Array = NDArray[np.float64]
 
-FORMAT = 1
 FLOOR = 0.05
 """Least standard deviation of draws, over the root-mean-square one of all cases."""
 
 
-class MeasureCalibration(BaseModel):
+class MeasureCalibration(Kept):
     """Factors that make the interval of one quantity hold, and how often it did.
 
     Made by :func:`calibrate_measurement`; used by :meth:`Measurement.calibrated`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    known_by: ClassVar[str] = "quantity"
+    stranger: ClassVar[str] = "is no calibration of a measurement; calibrate_measurement makes one"
 
     format: int = FORMAT
     """Of the file."""
@@ -93,57 +90,6 @@ class MeasureCalibration(BaseModel):
         raise InputError(
             f"the calibration has no level {level!r}; it was fitted at {', '.join(self.factors)}"
         )
-
-    def save(self, path: str | Path) -> Path:
-        """Write it as JSON.
-
-        Raises
-        ------
-        InputError
-            If the disk refuses.
-        """
-        path = Path(path).expanduser()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise InputError(
-                f"the calibration cannot be written to {str(path)!r} ({error.strerror or error}); "
-                "name a file in a folder that can be written"
-            ) from error
-        return path
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read what :meth:`save` has written.
-
-        Raises
-        ------
-        InputError
-            If it cannot be read, is none, or was written by a later napari-dps.
-        """
-        path = Path(path).expanduser()
-        try:
-            fields = json.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(
-                f"the calibration {str(path)!r} cannot be read ({error.strerror or error})"
-            ) from error
-        except ValueError as error:
-            raise InputError(f"{str(path)!r} is no calibration: it is no JSON") from error
-        if not isinstance(fields, dict) or "quantity" not in fields:
-            raise InputError(
-                f"{str(path)!r} is no calibration of a measurement; calibrate_measurement makes one"
-            )
-        if not isinstance(fields.get("format"), int) or fields["format"] > FORMAT:
-            raise InputError(
-                f"{str(path)!r} was written by a later napari-dps (format {fields.get('format')}, "
-                f"this one reads up to {FORMAT}); update napari-dps"
-            )
-        try:
-            return cls(**fields)
-        except ValidationError as error:
-            raise InputError(sentence(error, f"the calibration {str(path)!r}", cls)) from None
 
 
 def cases_needed(level: float) -> int:
