@@ -35,8 +35,8 @@ see but there, kept half its spread; the network passes are as many."""
 
 FLOOR = 0.1
 """Share of r^2 = tau^2 sigma^2 / (tau^2 + sigma^2) that is added to a learned covariance. Without
-it bright microtubules, denoised at 300 photons, came back worse than they were measured. Chosen among
-0, 0.03, 0.1 and 0.3 on one crop each of two images, which benchmarks use as well."""
+it bright microtubules, denoised at 300 photons, came back worse than they were measured. Chosen
+among 0, 0.03, 0.1 and 0.3 on one crop each of two images, which benchmarks use as well."""
 
 
 class MMPS(SamplerChoice):
