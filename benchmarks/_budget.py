@@ -15,9 +15,9 @@ from napari_dps.grid import Grid
 DEFAULT = "default"
 FULL = "1000 steps"
 """Budget of DPS as published: a thousand steps, each a forward pass and a product."""
-MMPS = {20: (4, 5), 50: (10, 6), 100: (18, 8), 250: (45, 12)}
+MMPS = {20: (8, 2), 50: (17, 4), 100: (34, 4), 250: (85, 4)}
 """Steps of moment matching, and products a step at most: it stops where it is good enough, at
-about five calls a step."""
+about three calls a step."""
 SCALED = ("dps", "mcg")
 """Kinds whose step length carries over neither between problems nor between step counts."""
 
@@ -39,7 +39,7 @@ def fields_for(kind: str, budget: str, samples: int) -> dict[str, Any]:
 
     A call is a forward pass of the network on one image, or a product with its Jacobian.
 
-    - ``mmps``: steps and products a step by the table ``MMPS``; other budgets: steps of five calls;
+    - ``mmps``: steps and products a step by ``MMPS``; other budgets: steps of three calls;
     - ``smc``: its particles belong to all samples together. They share budget * samples calls,
       two particles a sample or more and as many as it must have; its steps are fewer for that;
     - all others: the field ``steps`` (or ``iterations``, ``turns``) is the budget over the calls
@@ -69,7 +69,7 @@ def fields_for(kind: str, budget: str, samples: int) -> dict[str, Any]:
         return {"steps": 1000}
     calls = int(budget)
     if kind == "mmps":
-        steps, iterations = MMPS.get(calls, (max(2, calls // 5), 12))
+        steps, iterations = MMPS.get(calls, (max(2, calls // 3), 4))
         return {"steps": steps, "iterations": iterations}
     cls = component_class("sampler", kind)
     choice = make("sampler", kind)

@@ -45,8 +45,6 @@ app = App(
     default_parameter=Parameter(consume_multiple=True),
 )
 BUDGETS = (20, 50, 100)
-SPARING: dict[str, dict[str, Any]] = {"mmps": {"iterations": 6}}
-"""Fields at budgets of 50 calls and less: there products are worth less than steps."""
 GATED = "mmps"
 """What `auto` takes where the operator is affine."""
 
@@ -173,21 +171,19 @@ def within(
     known : dict
         The row of the default, which says what a step costs.
     """
-    sparing = SPARING.get(kind, {}) if budget <= 50 else {}
     bounds = registry("sampler")[kind].model_fields["steps"].metadata
     least = next((m.ge for m in bounds if hasattr(m, "ge")), 1)
     most = next((m.le for m in bounds if hasattr(m, "le")), 10_000)
     calls = sum(known["calls"].values())
-    # The default's products are too many an estimate where fewer are made: begin higher.
-    steps = int(known["steps"] * budget / calls * (1.4 if sparing else 1.0))
+    steps = int(known["steps"] * budget / calls)
     while True:
         steps = min(max(least, steps), most)
-        if steps == known["steps"] and not sparing:
+        if steps == known["steps"]:
             return {**known, "setting": f"{budget} calls"}
-        row = examine(case, make_sampler(kind, {"steps": steps, **sparing}), samples, truths)
+        row = examine(case, make_sampler(kind, {"steps": steps}), samples, truths)
         calls = sum(row["calls"].values())
         if calls <= budget or steps <= least:
-            return {"setting": f"{budget} calls", "steps": steps, **sparing, **row}
+            return {"setting": f"{budget} calls", "steps": steps, **row}
         steps = min(steps, int(steps * budget / calls) + 1)
         # Few long steps may need more products each than the default's many.
         steps -= 1

@@ -44,5 +44,5 @@ def misfit(learned: bool) -> float:
 
 def test_a_learned_prior_leaves_the_data_some_say() -> None:
     learned, at_its_word = misfit(True), misfit(False)
-    assert at_its_word > 1.4  # 1.54: the data are not explained
-    assert abs(learned - 1) < 0.5 * (at_its_word - 1)  # 1.14
+    assert at_its_word > 1.4  # 1.62: the data are not explained
+    assert abs(learned - 1) < 0.5 * (at_its_word - 1)  # 1.21

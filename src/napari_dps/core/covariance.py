@@ -102,15 +102,17 @@ class StationaryCovariance(Covariance):
         Real images of the size, precision and device in question.
     sigma : float
         The noise level.
+    extra : float
+        Variance added to every mode.
     """
 
-    def __init__(self, prior: Prior, x: Tensor, sigma: float) -> None:
+    def __init__(self, prior: Prior, x: Tensor, sigma: float, extra: float = 0.0) -> None:
         spectrum = prior.half_spectrum(x)
         if spectrum is None:
             tau2 = prior.data_std**2
-            self.transfer = tau2 * sigma**2 / (tau2 + sigma**2)
+            self.transfer = tau2 * sigma**2 / (tau2 + sigma**2) + extra
         else:
-            self.transfer = spectrum * sigma**2 / (spectrum + sigma**2)
+            self.transfer = spectrum * sigma**2 / (spectrum + sigma**2) + extra
         self._axes = tuple(range(2, x.ndim))
 
     def _filter(self, v: Tensor, transfer: Tensor | float) -> Tensor:
