@@ -3,11 +3,11 @@
     python benchmarks/products.py --data FOLDER [--images 2] [--peak 300] [--side 64] [--out FILE]
 
 Deblurring (Gaussian PSF of sigma 2 px, Poisson noise, the 99.8th percentile at ``peak`` photons
-over a background of 1) of crops of FOLDER/eval/clean. At every noise level of a run the step's linear
-system is solved with 1, 2, 3, 4, 8 and 12 products, led by the prior's power spectrum (``led``) and
-not (``alone``), and compared with 40 led products: root-mean-square error of the step over its own
-root mean square; 1 and more is no better than no step. Levels where the Jacobian is not asked are
-not in the table.
+over a background of 1) of crops of FOLDER/eval/clean. At every noise level of a run the linear
+system of the step is solved with 1, 2, 3, 4, 8 and 12 products, led by the prior's power spectrum
+(``led``) and not (``alone``), and compared with 40 led products: root-mean-square error of the step
+over its own root mean square; 1 and more is no better than no step. Levels where the Jacobian is
+not asked are not in the table.
 """
 
 from __future__ import annotations
