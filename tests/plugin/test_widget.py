@@ -207,6 +207,27 @@ def test_a_run_gives_layers(dock: Any, viewer: Any, qtbot: Any, notes: list[Any]
     assert len(set(names(viewer))) == 7
 
 
+def test_the_report_of_a_run(
+    dock: Any, qtbot: Any, tmp_path: Path, notes: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qtpy.QtWidgets import QFileDialog
+
+    button = dock.report_button
+    assert button.isHidden()
+    start(dock)
+    finish(qtbot, dock)
+    assert not button.isHidden()
+    for name, words in (("page.html", "The report is in"), ("page.txt", "html")):
+        path = tmp_path / name
+        monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, p=path: (str(p), ""))
+        button.click()
+        assert not button.isEnabled()
+        qtbot.waitUntil(button.isEnabled, timeout=LONG)
+        assert words in notes[-1].message
+        assert path.exists() == (name == "page.html")
+    assert "<html" in (tmp_path / "page.html").read_text()
+
+
 def test_preview_comes_and_goes(dock: Any, viewer: Any, qtbot: Any) -> None:
     from napari.utils import progress
 

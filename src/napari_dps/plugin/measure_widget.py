@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_dps.errors import DPSError, InputError
+from napari_dps.plugin.background import Background, sentence_of
 from napari_dps.plugin.editors import MaybeEditor, QuietComboBox
 from napari_dps.plugin.layers import source_data
 from napari_dps.plugin.measure_choices import CHOICES, Choice, Inputs, prepare
@@ -33,7 +34,6 @@ from napari_dps.plugin.measure_sources import (
     result_of,
 )
 from napari_dps.plugin.measure_table import MeasurementTable, save_csv, write_features
-from napari_dps.plugin.measure_worker import Background, sentence_of
 from napari_dps.plugin.number_box import NumberBox
 from napari_dps.plugin.scroll import ScrollColumn
 from napari_dps.plugin.show_panel import ShowPanel

@@ -12,6 +12,7 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_dps.errors import DPSError, InputError
+from napari_dps.plugin.background import Background, sentence_of
 from napari_dps.plugin.editors import QuietComboBox
 from napari_dps.plugin.measure_sources import (
     base_name,
@@ -20,7 +21,6 @@ from napari_dps.plugin.measure_sources import (
     recipe_and_report,
     result_of,
 )
-from napari_dps.plugin.measure_worker import Background, sentence_of
 from napari_dps.uncertainty.looks import (
     COLOUR_MAPS,
     Look,

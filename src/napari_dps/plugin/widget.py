@@ -27,6 +27,7 @@ from napari_dps.plugin.input_panel import InputPanel
 from napari_dps.plugin.layers import crop_recipe, make_image, recipe_of, source_data
 from napari_dps.plugin.messages import Estimate, Finished, Request, Update
 from napari_dps.plugin.output import LayerOutput
+from napari_dps.plugin.report_button import ReportButton
 from napari_dps.plugin.result_layers import Frame
 from napari_dps.plugin.run_panel import RunPanel
 from napari_dps.plugin.scroll import ScrollColumn
@@ -224,6 +225,7 @@ class ReconstructWidget(QWidget):
         self._news = None
         assert self._frame is not None
         self.output.add_result(end.result, self._frame)
+        self.report_button.set_result(end.result)
         if end.cancelled:
             count = len(end.result)
             self.status.setText(f"cancelled; kept {count} finished sample{'s' * (count != 1)}")
@@ -233,6 +235,7 @@ class ReconstructWidget(QWidget):
     def _failed(self, text: str, partial: Any) -> None:
         if partial is not None and self._frame is not None:
             self.output.add_result(partial, self._frame)
+            self.report_button.set_result(partial)
         self.estimate_label.setText("not estimated yet")
         self.estimate_button.setEnabled(True)
         self.status.setText("failed")
@@ -266,6 +269,7 @@ class ReconstructWidget(QWidget):
         self.status = QLabel("")
         self.status.setWordWrap(True)
         self.status.hide()
+        self.report_button = ReportButton()
         self.run_button = QPushButton("Run")
 
         outer = QVBoxLayout(self)
@@ -284,6 +288,7 @@ class ReconstructWidget(QWidget):
         foot.addLayout(cost)
         foot.addWidget(self.bar)
         foot.addWidget(self.status)
+        foot.addWidget(self.report_button)
         foot.addWidget(self.run_button)
         outer.addLayout(foot)
 

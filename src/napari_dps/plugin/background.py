@@ -16,8 +16,8 @@ __all__ = ["Background", "sentence_of"]
 log = logging.getLogger("napari_dps")
 
 
-def _napari_dps_measurement(
-    function: Callable[[], Any], number: int
+def _napari_dps_background(
+    function: Callable[[], Any], number: int, what: str
 ) -> tuple[int, Any, str | None]:
     """Call a function; whatever goes wrong comes back as one sentence, for threads lose errors."""
     try:
@@ -28,22 +28,31 @@ def _napari_dps_measurement(
     except DPSError as error:
         return number, None, str(error)
     except MemoryError:
-        return number, None, "memory ran out; measure a smaller region or fewer samples"
+        return number, None, "memory ran out; take a smaller region or fewer samples"
+    except OSError as error:
+        return number, None, f"{what} failed: {error.strerror or error}"
     except Exception as error:
-        log.exception("the measurement failed")
-        return number, None, f"the measurement failed ({type(error).__name__}: {error})"
+        log.exception("%s failed", what)
+        return number, None, f"{what} failed ({type(error).__name__}: {error})"
 
 
 class Background(QObject):
-    """Runs functions in a napari thread worker; answers to earlier ones are dropped."""
+    """Runs functions in a napari thread worker; answers to earlier ones are dropped.
+
+    Parameters
+    ----------
+    what : str
+        What is done, as an error's sentence names it.
+    """
 
     finished = Signal(object)
     """Emitted with what the function returned."""
     failed = Signal(str)
     """Emitted with one sentence."""
 
-    def __init__(self, parent: QObject | None = None) -> None:
+    def __init__(self, parent: QObject | None = None, *, what: str = "the measurement") -> None:
         super().__init__(parent)
+        self._what = what
         self._number = 0
         self._workers: dict[int, Any] = {}
 
@@ -58,9 +67,10 @@ class Background(QObject):
 
         self._number += 1
         worker = create_worker(
-            _napari_dps_measurement,
+            _napari_dps_background,
             function,
             self._number,
+            self._what,
             _start_thread=False,
             _ignore_errors=True,
         )
