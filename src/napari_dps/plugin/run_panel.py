@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 from napari_dps.device import nvidia_signs
 from napari_dps.fields import describe_field
 from napari_dps.plugin.array_editor import ArrayEditor, LayerSource
+from napari_dps.plugin.calibration_button import CalibrationButton
 from napari_dps.plugin.editors import MaybeEditor, QuietComboBox, make_editor
 from napari_dps.plugin.number_box import NumberBox
 from napari_dps.recipe import Intensity, Recipe
@@ -33,6 +34,10 @@ _TIPS = {
     "valid": (
         "Mask of the image's shape: zero where a pixel says nothing "
         "(saturated, dead or missing pixels)."
+    ),
+    "intervals": (
+        "Intervals of the samples themselves, or those that `napari-dps calibrate` tested to cover "
+        "for this very recipe: choose its file."
     ),
 }
 
@@ -114,6 +119,8 @@ class RunPanel(QWidget):
         self.valid = ArrayEditor("valid pixels", layers)
         _row(extra, "Intensity", self.intensity, "intensity")
         _row(extra, "Valid pixels", self.valid, "valid")
+        self.calibration = CalibrationButton()
+        _row(extra, "Intervals", self.calibration, "intervals")
         column.addWidget(self._extra)
         self._extra.setVisible(False)
         self.more.toggled.connect(self._toggled)

@@ -224,13 +224,16 @@ class ReconstructWidget(QWidget):
             return
         self._news = None
         assert self._frame is not None
-        self.output.add_result(end.result, self._frame)
-        self.report_button.set_result(end.result)
+        result, sentence = self.run_panel.calibration.apply(end.result)
+        if sentence:
+            show_warning(sentence)
+        self.output.add_result(result, self._frame)
+        self.report_button.set_result(result)
         if end.cancelled:
-            count = len(end.result)
+            count = len(result)
             self.status.setText(f"cancelled; kept {count} finished sample{'s' * (count != 1)}")
         else:
-            self.status.setText(result_text(end.result))
+            self.status.setText(result_text(result))
 
     def _failed(self, text: str, partial: Any) -> None:
         if partial is not None and self._frame is not None:

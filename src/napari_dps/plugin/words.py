@@ -42,7 +42,9 @@ def result_text(result: Any) -> str:
     if result.point_estimate:
         return f"done{text}: a point estimate, without error bars or samples{told}"
     count = len(result)
-    return f"done: {count} sample{'s' * (count != 1)}{text}{told}"
+    kept = str(result.report.get("calibration") or "")
+    intervals = f", intervals {kept}" if kept.startswith("calibrated") else ""
+    return f"done: {count} sample{'s' * (count != 1)}{text}{intervals}{told}"
 
 
 def progress_text(update: Update) -> str:
