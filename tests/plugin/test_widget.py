@@ -4,73 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
-from napari.utils.notifications import notification_manager
 from plugin import fake_run
+from plugin.driving import LONG, finish, names, start
 
 from napari_dps.components import registry
 from napari_dps.errors import RecipeError
 from napari_dps.recipe import Recipe
-
-UM = ("micrometer", "micrometer")
-LONG = 30_000
-CALIBRATION: dict[str, Any] = {
-    "parts": {}, "images": 120, "size": 64, "sources": {"phantoms": 120}, "seed": 0,
-    "photons": 100.0, "background": 1.0, "scales": (0.1, 1e6), "lambdas": {"0.9": 2.0},
-    "nominal_coverage": {"0.9": 0.85}, "calibrated_coverage": {"0.9": 0.9}, "bright_coverage": 0.9,
-    "decile_coverage": (0.9,) * 10, "nominal_score": {"0.9": 1.0}, "calibrated_score": {"0.9": 1.0},
-    "crps": 0.1, "rmse": 0.1, "spread_skill": 1.0, "ranks": {},
-}  # fmt: skip
-"""Of a calibration; no figure of it was measured."""
-
-
-@pytest.fixture
-def viewer() -> Any:
-    """Return a viewer without a window: everything but the canvas, in no time."""
-    from napari.components import ViewerModel
-
-    return ViewerModel()
-
-
-@pytest.fixture
-def notes() -> Iterator[list[Any]]:
-    seen: list[Any] = []
-    notification_manager.notification_ready.connect(seen.append)
-    yield seen
-    notification_manager.notification_ready.disconnect(seen.append)
-
-
-@pytest.fixture
-def dock(qtbot: Any, viewer: Any) -> Iterator[Any]:
-    from napari_dps.plugin.widget import ReconstructWidget
-
-    data = np.arange(24 * 32, dtype=np.float32).reshape(24, 32)
-    viewer.add_image(data, name="cells", scale=(0.1, 0.1), units=UM, translate=(5, 6))
-    widget = ReconstructWidget(viewer, command=fake_run.COMMAND)
-    qtbot.addWidget(widget)
-    widget.show()
-    yield widget
-    widget.shut_down()
-
-
-def names(viewer: Any) -> list[str]:
-    return [layer.name for layer in viewer.layers]
-
-
-def start(dock: Any, mode: int = fake_run.PLAIN, samples: int = 3) -> None:
-    dock.set_recipe(dock.recipe.with_parts(samples=samples, seed=mode))
-    dock.run_button.click()
-
-
-def finish(qtbot: Any, dock: Any) -> None:
-    qtbot.waitUntil(lambda: not dock.busy, timeout=LONG)
-
 
 # ---------------------------------------------------------------- forms and recipes
 
@@ -213,56 +158,6 @@ def test_a_run_gives_layers(dock: Any, viewer: Any, qtbot: Any, notes: list[Any]
     start(dock)
     finish(qtbot, dock)
     assert len(set(names(viewer))) == 7
-
-
-def test_the_report_of_a_run(
-    dock: Any, qtbot: Any, tmp_path: Path, notes: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from qtpy.QtWidgets import QFileDialog
-
-    button = dock.report_button
-    assert button.isHidden()
-    start(dock)
-    finish(qtbot, dock)
-    assert not button.isHidden()
-    for name, words in (("page.html", "The report is in"), ("page.txt", "html")):
-        path = tmp_path / name
-        monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, p=path: (str(p), ""))
-        button.click()
-        assert not button.isEnabled()
-        qtbot.waitUntil(button.isEnabled, timeout=LONG)
-        assert words in notes[-1].message
-        assert path.exists() == (name == "page.html")
-    assert "<html" in (tmp_path / "page.html").read_text()
-
-
-def test_intervals_of_a_calibration(
-    dock: Any, viewer: Any, qtbot: Any, tmp_path: Path, notes: list[Any],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    from qtpy.QtWidgets import QFileDialog
-
-    from napari_dps.uncertainty.calibration import Calibration
-
-    class Asked:
-        path = ""
-
-    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (Asked.path, ""))
-    button = dock.run_panel.calibration
-    button.click()
-    assert button.text() == "nominal…" and not notes
-    Asked.path = str(tmp_path / "none.json")
-    button.click()
-    assert "none.json" in notes[-1].message and button.calibration is None
-
-    button.calibration = Calibration(**CALIBRATION)
-    for differences, words in ([], "calibrated on 120 images"), (["the noise differs"], "nominal"):
-        monkeypatch.setattr(Calibration, "matches", lambda *_, d=differences: list(d))
-        start(dock)
-        finish(qtbot, dock)
-        held = viewer.layers[-1].metadata["napari_dps"]["report"]
-        assert (held.get("calibration") == "calibrated on 120 images") == (not differences)
-        assert words in (notes[-1].message if differences else dock.status.text())
 
 
 def test_preview_comes_and_goes(dock: Any, viewer: Any, qtbot: Any) -> None:

@@ -1,0 +1,68 @@
+"""What a finished run offers beside its layers: the report, intervals that were calibrated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from plugin.driving import LONG, finish, start
+
+CALIBRATION: dict[str, Any] = {
+    "parts": {}, "images": 120, "size": 64, "sources": {"phantoms": 120}, "seed": 0,
+    "photons": 100.0, "background": 1.0, "scales": (0.1, 1e6), "lambdas": {"0.9": 2.0},
+    "nominal_coverage": {"0.9": 0.85}, "calibrated_coverage": {"0.9": 0.9}, "bright_coverage": 0.9,
+    "decile_coverage": (0.9,) * 10, "nominal_score": {"0.9": 1.0}, "calibrated_score": {"0.9": 1.0},
+    "crps": 0.1, "rmse": 0.1, "spread_skill": 1.0, "ranks": {},
+}  # fmt: skip
+"""Of a calibration; no figure of it was measured."""
+
+
+def test_the_report_of_a_run(
+    dock: Any, qtbot: Any, tmp_path: Path, notes: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from qtpy.QtWidgets import QFileDialog
+
+    button = dock.report_button
+    assert button.isHidden()
+    start(dock)
+    finish(qtbot, dock)
+    assert not button.isHidden()
+    for name, words in (("page.html", "The report is in"), ("page.txt", "html")):
+        path = tmp_path / name
+        monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, p=path: (str(p), ""))
+        button.click()
+        assert not button.isEnabled()
+        qtbot.waitUntil(button.isEnabled, timeout=LONG)
+        assert words in notes[-1].message
+        assert path.exists() == (name == "page.html")
+    assert "<html" in (tmp_path / "page.html").read_text()
+
+
+def test_intervals_of_a_calibration(
+    dock: Any, viewer: Any, qtbot: Any, tmp_path: Path, notes: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    from qtpy.QtWidgets import QFileDialog
+
+    from napari_dps.uncertainty.calibration import Calibration
+
+    class Asked:
+        path = ""
+
+    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (Asked.path, ""))
+    button = dock.run_panel.calibration
+    button.click()
+    assert button.text() == "nominal…" and not notes
+    Asked.path = str(tmp_path / "none.json")
+    button.click()
+    assert "none.json" in notes[-1].message and button.calibration is None
+
+    button.calibration = Calibration(**CALIBRATION)
+    for differences, words in ([], "calibrated on 120 images"), (["the noise differs"], "nominal"):
+        monkeypatch.setattr(Calibration, "matches", lambda *_, d=differences: list(d))
+        start(dock)
+        finish(qtbot, dock)
+        held = viewer.layers[-1].metadata["napari_dps"]["report"]
+        assert (held.get("calibration") == "calibrated on 120 images") == (not differences)
+        assert words in (notes[-1].message if differences else dock.status.text())
