@@ -247,8 +247,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(blurred, monkeypatch):
     expected = reconstruct(blurred, prior=PRIOR, sampler=FAST, samples=3)
     monkeypatch.setattr(GaussianPrior, "linearize", small)
     result = reconstruct(blurred, prior=PRIOR, sampler=FAST, samples=3)
-    # Rounding differs between batches, and conjugate gradients that are cut short multiply it.
-    assert np.abs(result.samples - expected.samples).max() < 0.05 * expected.std.mean()
+    assert np.allclose(result.samples, expected.samples, rtol=1e-3, atol=1e-2)
     assert "memory ran out" in result.report["warnings"][0]
 
 

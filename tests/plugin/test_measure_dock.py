@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from napari.utils.notifications import notification_manager
 from plugin.fake_result import PIXEL, SIDE, UM, add_result, physical, scene
 
 from napari_dps.plugin.measure_choices import CHOICES
@@ -19,22 +18,6 @@ from napari_dps.plugin.measure_sources import result_of
 from napari_dps.uncertainty.measure_calibration import calibrate_measurement
 
 WAIT = 30_000
-
-
-@pytest.fixture
-def viewer() -> Any:
-    """Return a viewer without a window: everything but the canvas, in no time."""
-    from napari.components import ViewerModel
-
-    return ViewerModel()
-
-
-@pytest.fixture
-def notes() -> Iterator[list[Any]]:
-    seen: list[Any] = []
-    notification_manager.notification_ready.connect(seen.append)
-    yield seen
-    notification_manager.notification_ready.disconnect(seen.append)
 
 
 @pytest.fixture

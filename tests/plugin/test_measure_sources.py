@@ -21,14 +21,6 @@ from napari_dps.plugin.measure_sources import (
 from napari_dps.result import Result
 
 
-@pytest.fixture
-def viewer() -> Any:
-    """Return a viewer without a window: everything but the canvas, in no time."""
-    from napari.components import ViewerModel
-
-    return ViewerModel()
-
-
 def test_samples_are_found_with_recipe_scale_and_report(viewer: Any) -> None:
     layer = add_result(viewer)
     assert [v.name for v in viewer.layers if is_samples(v)] == ["cells samples"]

@@ -48,9 +48,9 @@ LARGEST = 1.0
 """Noise, in prior units, above which a learned Jacobian is not asked: there it is no covariance
 and no number of products helps. The prior's power spectrum, if it states one, takes its place."""
 
-ALONE, GUESS = (50, 0.01), (20, 0.01)
-"""Most iterations and tolerance of the system by the power spectrum: where it stands alone, and
-where it only leads the products."""
+ALONE, GUESS, EXACT = (50, 0.01), (20, 0.01), (200, 1e-6)
+"""Most iterations and tolerance of the system by the power spectrum: where it stands alone, where
+it leads a network's products, and for a prior in closed form, whose answer it may be itself."""
 
 
 class MMPS(SamplerChoice):
@@ -119,6 +119,7 @@ def moment_matching(
         mask, root = valid_only(problem), problem.variance(z).sqrt()
         normal = operator.normal(typical.transfer) if operator.is_affine else None
         system = TypicalSystem(typical, jvp_a, vjp_a, root, mask, normal)
+        most, close = GUESS if prior.learned else EXACT
         residual = problem.residual(z) / root
         if no_products:
             u = system.solve(residual, iterations=ALONE[0], tolerance=ALONE[1])
@@ -134,7 +135,7 @@ def moment_matching(
             residual,
             iterations=iterations,
             tolerance=tolerance,
-            guess=lambda r: system.solve(r, iterations=GUESS[0], tolerance=GUESS[1]),
+            guess=lambda r: system.solve(r, iterations=most, tolerance=close),
         )
         return x0 + found.image, problem.misfit(z)
 
