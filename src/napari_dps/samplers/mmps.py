@@ -63,7 +63,7 @@ class MMPS(SamplerChoice):
     kind: Literal["mmps"] = "mmps"
     title: ClassVar[str] = "Moment matching (MMPS)"
 
-    steps: int = Field(25, ge=2, le=10_000)
+    steps: int = Field(27, ge=2, le=10_000)
     """Noise levels visited, each with one forward pass and one product per iteration."""
     iterations: int = Field(4, ge=1, le=200)
     """Products with the network's Jacobian a step, at most; a prior that states no power spectrum
