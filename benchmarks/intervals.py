@@ -1,7 +1,9 @@
 """Do calibrated intervals cover real images that the calibration never saw? As JSON.
 
     python benchmarks/intervals.py --data FOLDER [--train FOLDER ...] [--crops 100] [--per-image 2]
-        [--samples 20] [--size 64] [--tasks blur-5 ...] [--work DIR] [--out FILE]
+        [--samples 20] [--size 64] [--tasks blur-5 ...] [--calibrations DIR] [--work DIR]
+        [--out FILE]
+    python benchmarks/intervals.py join FILE... --out FILE
 
 Each task is calibrated as ``napari-dps calibrate`` does it: on phantoms and draws of the prior
 (``synthetic``), where ``--train`` names folders of clean images also on crops of those
@@ -17,11 +19,14 @@ pixels around the same mean, the width fitted to the calibration's crops. Gate: 
 0.94, brightest fifth 0.84 to 0.96, every tenth 0.83 to 0.96, interval score no worse than the
 uncalibrated, CRPS below that of the constant width.
 
-What was restored is kept in ``--work``; the same command goes on from there.
+What was restored is kept in ``--work``; the same command goes on from there. ``--calibrations``
+receives each task's synthetic fit as the file that ``napari-dps calibrate`` writes: those in the
+package were made so. ``join`` puts tasks that were run apart into one file.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from functools import partial
@@ -35,6 +40,7 @@ from scipy.stats import norm
 
 from napari_dps.recipe import Recipe
 from napari_dps.uncertainty.calibrate import CalibrationStep, calibrate
+from napari_dps.uncertainty.calibration import Calibration
 from napari_dps.uncertainty.conformal import interval_score
 from napari_dps.uncertainty.scoring import bright_and_deciles, combine, unpack
 
@@ -118,13 +124,13 @@ def teller(label: str) -> Callable[[CalibrationStep], None]:
     return tell
 
 
-def restored(keep: Path, label: str, run: Callable[..., Any], crops: int) -> list[dict[str, Any]]:
-    """Return the records of crops, restored now or kept from before."""
-    import json
-
-    run(crops=crops, keep=keep, on_step=teller(label))
+def restored(
+    keep: Path, label: str, run: Callable[..., Calibration], crops: int
+) -> tuple[Calibration, list[dict[str, Any]]]:
+    """Return the fit and the records of crops, restored now or kept from before."""
+    fit = run(crops=crops, keep=keep, on_step=teller(label))
     rows = [json.loads(line) for line in keep.read_text(encoding="utf-8").splitlines()[1:]]
-    return sorted((r for r in rows if r["crop"] < crops), key=lambda r: r["crop"])
+    return fit, sorted((r for r in rows if r["crop"] < crops), key=lambda r: r["crop"])
 
 
 @app.default
@@ -141,6 +147,7 @@ def main(
     prior: str = "fluorescence",
     sampler: str = "auto",
     device: str = "auto",
+    calibrations: Path | None = None,
     work: Path = Path("intervals-work"),
     out: Path | None = None,
 ) -> None:
@@ -170,6 +177,8 @@ def main(
         Sampler.
     device
         Device.
+    calibrations
+        Folder for each task's synthetic fit.
     work
         Folder for what was restored.
     out
@@ -193,13 +202,17 @@ def main(
             populations["train"] = list(train)
         for name, given in populations.items():
             run = partial(calibrate, recipe, given, **common)
-            fits[name] = restored(work / f"{task}-{name}.jsonl", f"{task}, {name}", run, crops)
+            keep = work / f"{task}-{name}.jsonl"
+            fit, fits[name] = restored(keep, f"{task}, {name}", run, crops)
+            if calibrations is not None and given is None:
+                calibrations.mkdir(parents=True, exist_ok=True)
+                fit.save(calibrations / f"{task}.json")
         if train:
             fits["both"] = [*fits["synthetic"], *fits["train"]]
         # Judged crops are simulated and restored by the same code, under another seed.
         run = partial(calibrate, recipe, judged, seed=1, **common)
         count = max(19, per_image * len(judged))
-        rows = restored(work / f"{task}-judged.jsonl", f"{task}, judged", run, count)
+        _, rows = restored(work / f"{task}-judged.jsonl", f"{task}, judged", run, count)
         report[task] = {
             "photons": photons,
             "judged_crops": len(rows),
@@ -228,6 +241,27 @@ def main(
         },
         out,
     )
+
+
+@app.command
+def join(sources: list[Path], /, *, out: Path | None = None) -> None:
+    """Put the results of tasks that were run apart into one.
+
+    Parameters
+    ----------
+    sources
+        JSON files of this benchmark with the same settings.
+    out
+        File for the JSON.
+    """
+    parts = [json.loads(path.read_text(encoding="utf-8")) for path in sources]
+    for name in ("level", "size", "samples", "prior", "gate"):
+        if any(part[name] != parts[0][name] for part in parts):
+            raise SystemExit(f"the files differ in {name!r}; join runs with the same settings")
+    tasks = {task: found for part in parts for task, found in part["tasks"].items()}
+    ordered = {task: tasks[task] for task in TASKS if task in tasks}
+    seconds = sum(part["seconds"] for part in parts)
+    publish({**parts[0], "tasks": ordered, "seconds": seconds}, out)
 
 
 if __name__ == "__main__":

@@ -44,9 +44,10 @@ and 0.3, on five images that no benchmark uses, 0.1 gave the best means (denoisi
 33.0 dB) and left a misfit of 1.0, where 0 left 1.5 and 0.3 went 0.8."""
 
 
-LARGEST = 1.0
-"""Noise, in prior units, above which a learned Jacobian is not asked: there it is no covariance
-and no number of products helps. The prior's power spectrum, if it states one, takes its place."""
+LARGEST = 3.0
+"""Noise, in prior units, above which a learned Jacobian is not asked: the prior's power spectrum,
+if it states one, takes its place. Of 1, 3 and 10, on fifteen crops that no benchmark uses, 3 gave
+the best means and the lowest CRPS at 5 photons, with two thirds of the products of 10."""
 
 ALONE, GUESS, EXACT = (50, 0.01), (20, 0.01), (200, 1e-6)
 """Most iterations and tolerance of the system by the power spectrum: where it stands alone, where
