@@ -1,13 +1,14 @@
 """Deblurring photon-starved images: ours against Wiener, Richardson-Lucy and DPS, as JSON.
 
     python benchmarks/restore.py --data FOLDER [--images N] [--peaks 5 --peaks 30] [--samples 8]
-        [--sampler KIND] [--prior KIND_OR_FOLDER] [--dps] [--out FILE]
+        [--sampler KIND] [--prior KIND_OR_FOLDER] [--dps] [--ledger FILE] [--out FILE]
     python benchmarks/restore.py join FILE... --out FILE
 
 FOLDER holds eval/clean and eval/denoise. One seeded crop of 128x128 pixels an image; its 99.8th
 percentile is at ``peak`` photons over a background of 1; Gaussian PSF of sigma 2 px, simulated on
 a larger crop so that light from outside the field comes in; Poisson noise. PSNR and SSIM against
-the crop; data range: the crop's maximum minus its minimum.
+the crop; data range: the crop's maximum minus its minimum. Every image is a line of the ledger: a
+run that was stopped goes on where it was.
 """
 
 from __future__ import annotations
@@ -33,12 +34,14 @@ from _common import (
     stopped_richardson_lucy,
     wiener_filters,
 )
+from _ledger import Ledger
 from cyclopts import App, Parameter
 
 import napari_dps
 from napari_dps.demo._baselines import Blur, best_by
 from napari_dps.evaluate import coverage, psnr, spread_skill, ssim
 from napari_dps.forward.gaussian_blur import GaussianBlur
+from napari_dps.recipe import Recipe
 from napari_dps.result import Result
 
 SIDE, SIGMA, BACKGROUND = 128, 2.0, 1.0
@@ -90,6 +93,23 @@ def classical(row: dict[str, Any], counts: Array, truth: Array) -> None:
     score(row, "rl_stopped", image, truth)
     image, row["rl_best_iterations"] = best_by(counts, blur, truth)
     score(row, "rl_best", image, truth)
+
+
+def ours(
+    row: dict[str, Any], counts: Array, truth: Array, *, samples: int, sampler: Any, prior: Any
+) -> None:
+    """Put the figures of our restoration into a row."""
+    begin = time.perf_counter()
+    label = f"{Path(row['image']).stem}, {row['peak']:g} photons"
+    result = restore(counts, label, samples, sampler, prior)
+    row["seconds"] = time.perf_counter() - begin
+    score(row, "ours", result.mean.astype(np.float64), truth)
+    row["ours_one_sample"] = psnr(result.samples[0], truth)
+    row["chi2"] = result.report["misfit"]
+    row["network_calls"] = result.report["network_calls"]
+    if samples > 1:
+        row["coverage"] = coverage(result.samples, truth, (samples - 1) / (samples + 1))
+        row["spread_over_error"] = spread_skill(result.samples, truth, pairs=result.pairs)
 
 
 def tuned_scale(
@@ -146,6 +166,7 @@ def main(
         tuple[float, ...], Parameter(negative="", consume_multiple=True)
     ] = SCALES,
     dps_likelihood: str = "auto",
+    ledger: Path | None = None,
     out: Path | None = None,
 ) -> None:
     """Run the benchmark.
@@ -172,56 +193,56 @@ def main(
         Run it on so many images only; a thousand steps take minutes each.
     dps_scales
         Step lengths to begin the choice with.
+    ledger
+        File that keeps each image's figures.
     out
         File for the JSON.
     """
     source: Any = {"kind": "checkpoint", "path": prior} if Path(prior).is_dir() else prior
     paths = clean_images(data, images)
-    level = (samples - 1) / (samples + 1)
-    rows: list[dict[str, Any]] = []
+    recipe = Recipe(forward=FORWARD, noise="poisson", prior=source, sampler=sampler)
+    settings = {
+        "samples": samples,
+        "sampler": recipe.sampler.model_dump(mode="json"),
+        "prior": recipe.prior.identity(),
+        "dps": [dps_steps, dps_scales, dps_likelihood, dps_samples, dps_images] if dps else None,
+    }
+    done = Ledger(ledger, settings, ("image", "peak"))
     scales: dict[str, float] = {}
     for peak in peaks:
-        if dps:
-            for steps in dps_steps:
-                best = tuned_scale(read(paths[0]), peak, steps, source, dps_likelihood, dps_scales)
-                scales[f"{peak:g} photons, {steps} steps"] = best
+        for steps in dps_steps if dps else ():
+            best = tuned_scale(read(paths[0]), peak, steps, source, dps_likelihood, dps_scales)
+            scales[f"{peak:g} photons, {steps} steps"] = best
         for number, path in enumerate(paths):
-            counts, truth = measure(read(path), peak, seed=number)
             row: dict[str, Any] = {"image": path.name, "peak": peak}
+            if row in done:
+                continue
+            counts, truth = measure(read(path), peak, seed=number)
             classical(row, counts, truth)
-            begin = time.perf_counter()
-            result = restore(counts, f"{path.stem}, {peak:g} photons", samples, sampler, source)
-            row["seconds"] = time.perf_counter() - begin
-            score(row, "ours", result.mean.astype(np.float64), truth)
-            row["ours_one_sample"] = psnr(result.samples[0], truth)
-            row["chi2"] = result.report["misfit"]
-            row["network_calls"] = result.report["network_calls"]
-            if samples > 1:
-                row["coverage"] = coverage(result.samples, truth, level)
-                row["spread_over_error"] = spread_skill(result.samples, truth, pairs=result.pairs)
+            ours(row, counts, truth, samples=samples, sampler=sampler, prior=source)
             wanted = dps and (dps_images is None or number < dps_images)
             for steps in dps_steps if wanted else ():
-                scale = scales[f"{peak:g} photons, {steps} steps"]
                 choice = {
                     "kind": "dps",
                     "steps": steps,
-                    "scale": scale,
+                    "scale": scales[f"{peak:g} photons, {steps} steps"],
                     "likelihood": dps_likelihood,
                 }
                 other = restore(counts, f"dps {steps}", dps_samples, choice, source)
                 score(row, f"dps_{steps}", other.mean.astype(np.float64), truth)
-            rows.append(row)
+            done.add(row)
             say(
                 f"{path.name} at {peak:g}: input {row['input']:.2f}, Richardson-Lucy "
                 f"{row['rl_stopped']:.2f} stopped, {row['rl_best']:.2f} best, ours "
                 f"{row['ours']:.2f} dB, {row['seconds']:.0f} s"
             )
+    rows = [done[{"image": path.name, "peak": peak}] for peak in peaks for path in paths]
     methods = ["input", "wiener", "wiener_best", "rl_stopped", "rl_best", "ours"]
     methods += [f"dps_{steps}" for steps in dps_steps] if dps else []
     publish(
         {
             "what": __doc__,
-            "interval": level if samples > 1 else None,
+            "interval": (samples - 1) / (samples + 1) if samples > 1 else None,
             "samples": samples,
             "sampler": sampler,
             "prior": prior,

@@ -188,3 +188,12 @@ def test_misfit_of_a_wrong_level_shows_in_sparse_counts() -> None:
     y = likelihood.sample(z, Streams(7, [0], dtype=torch.float64))
     assert float(likelihood.chi2(y, z / 2)) > 1.5
     assert float(likelihood.chi2(y, 20 * z)) < 0.8
+
+
+@pytest.mark.parametrize("likelihood", [PoissonLikelihood(), CountsLikelihood()])
+def test_a_dark_pixel_is_no_likelier_for_negative_light(likelihood: Likelihood) -> None:
+    z = torch.tensor([0.5, 0.05, 0.0, -1.0, -100.0], dtype=torch.float64)
+    found = likelihood.log_density(torch.zeros_like(z), z)
+    assert found.tolist() == pytest.approx([-0.5, -0.05, 0, 0, 0])
+    one = likelihood.log_density(torch.ones_like(z), z)
+    assert (one[1:] < one[:-1]).all()

@@ -127,6 +127,50 @@ def test_the_default_covers_what_it_says_at_about_fifty_calls():
     inside(found, STATED["mmps"])
 
 
+@pytest.mark.parametrize(("kind", "tolerance"), [("mmps", 0.05), ("pigdm", 0.05), ("pnp-dm", 0.15)])
+def test_noise_far_below_the_image_keeps_its_error_bars(kind, tolerance):
+    """Half of the pixels measured to a two-thousandth, as images of 16 bits have it."""
+    found = exactness.study(kind, "half", 0.0005, 79, 1, True, size=16)
+    assert found["spread"] == pytest.approx(1.0, abs=tolerance)
+
+
+@pytest.mark.parametrize("sigma_max", [0.3, 1.0])
+def test_a_ladder_that_begins_low_begins_at_the_classical_estimate(sigma_max):
+    """From noise alone, as low as the prior's spread, the mean errs by six times the floor."""
+    found = exactness.study("mmps", "half", 0.1, 79, 1, True, size=16, sigma_max=sigma_max)
+    assert found["error"] < 1.2 and found["spread"] == pytest.approx(1.0, abs=0.05)
+
+
+@pytest.mark.parametrize("kind", ["dps", "mcg"])
+def test_the_step_of_dps_does_not_depend_on_the_unit_of_a_measurement(kind, blurred_counts):
+    def restored(unit):
+        found = napari_dps.reconstruct(
+            unit * blurred_counts,
+            forward={"kind": "gaussian-blur", "sigma": 1.0},
+            noise={"kind": "gaussian", "sigma": 0.1 * unit},
+            prior="gaussian",
+            sampler={"kind": kind, "steps": 30},
+            intensity={"scale": 2.0 * unit, "background": -unit},
+            samples=1,
+        )
+        return found.mean / unit
+
+    np.testing.assert_allclose(restored(1e4), restored(1.0), atol=1e-3)
+
+
+@pytest.fixture
+def blurred_counts():
+    """A smooth scene between -1 and 1."""
+    y, x = np.mgrid[:16, :16]
+    return np.sin(y / 3) * np.cos(x / 4)
+
+
+@pytest.mark.parametrize("kind", ["mmps", "pigdm", "daps", "diffpir", "ddrm"])
+def test_a_ladder_that_would_rise_is_refused(kind):
+    with pytest.raises(RecipeError, match="not below the largest, 0.001: raise .* sigma_max"):
+        exactness.study(kind, "half", 0.1, 3, 1, True, size=16, sigma_max=0.001, sigma_min=0.005)
+
+
 def test_the_study_keeps_within_its_budget_and_tells_what_misses_the_gate():
     case = Case("half", 0.1, "smooth", 16)
     rows = exactness.rows_of(case, "mmps", (30,), 39, 1)

@@ -9,7 +9,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from napari_dps.core.likelihood import masked_sum
+from napari_dps.core.likelihood import GaussianLikelihood, masked_sum
+from napari_dps.core.linalg import column
 from napari_dps.core.problem import Problem
 from napari_dps.core.sampler import Sampler, Step, ancestral_move, final_step
 from napari_dps.core.schedule import ddpm_ladder
@@ -76,6 +77,11 @@ class DPSSampler(Sampler):
             return exact_gradient(problem, z)
         r = problem.residual(z)
         weight = problem.likelihood.dps_weight(problem.y)
+        if isinstance(problem.likelihood, GaussianLikelihood) and problem.operator.is_affine:
+            # The paper's images are measured in prior units, in which `scale` has its meaning; in
+            # a camera's it would depend on the unit.
+            scale = problem.operator.scale.flatten(1).mean(1)
+            weight = weight / column(scale / 2, z) ** 2
         norm = masked_sum(weight * r**2, None).sqrt()
         norm = norm.clamp_min(torch.finfo(norm.dtype).tiny).reshape(-1, *([1] * (z.ndim - 1)))
         return -weight * r / norm

@@ -117,21 +117,24 @@ class GaussianLikelihood(Likelihood):
 
 
 class PoissonLikelihood(Likelihood):
-    """Counts: y ~ Poisson(z). Below ``Z_MIN`` the logarithm continues quadratically."""
+    """Counts: y ~ Poisson(max(z, 0)). Below ``Z_MIN`` the logarithm continues quadratically."""
 
     read_variance = 0.0
 
     def log_density(self, y: Tensor, z: Tensor) -> Tensor:
-        """Return y log z - z, continued quadratically below Z_MIN."""
+        """Return y log z - z, the logarithm continued quadratically below Z_MIN.
+
+        There is no light below none: a dark pixel is no likelier for an object that is negative.
+        """
         safe = z.clamp_min(Z_MIN)
         step = z - safe  # zero above, negative below
         log = safe.log() + step / safe - step**2 / (2 * safe**2)
-        return y * log - z
+        return y * log - z.clamp_min(0)
 
     def score(self, y: Tensor, z: Tensor) -> Tensor:
-        """Return y / z - 1, continued linearly below Z_MIN."""
+        """Return the derivative of :meth:`log_density`."""
         safe = z.clamp_min(Z_MIN)
-        slope: Tensor = y / safe * (1 - (z - safe) / safe) - 1
+        slope: Tensor = y / safe * (1 - (z - safe) / safe) - (z > 0).to(z)
         return slope
 
     def variance(self, z: Tensor) -> Tensor:

@@ -256,18 +256,26 @@ class GuidedSampler(Sampler):
         yield final_step(problem, x, total)
 
 
+SMALLEST = 1e-5
+"""Smallest noise level that float32 still tells from none in images of size one."""
+
+LOST = 20.0
+"""Noise over the prior's spread above which a first x tells nothing of the object."""
+
+
 def starting_point(
     problem: Problem, noise: Callable[[], Tensor], sigma_max: float, informed: bool
 ) -> tuple[Tensor, float]:
     """Return x at the first noise level, and that level."""
-    if informed and problem.start is not None:
-        level = problem.start.level
-        if level is not None:  # a search's result holds the mode at any level up to its own
+    start = problem.start
+    if informed and start is not None:
+        # A search's result holds the mode at any level up to its own.
+        level = start.level or informed_sigma(start.error, math.inf)
+        # Below a few times the prior's spread the object is no longer lost in the noise: an
+        # estimate that asks for more is still nearer to it than nothing.
+        if level < sigma_max or sigma_max < LOST * problem.prior.data_std:
             sigma = min(level, sigma_max)
-            return problem.start.estimate + sigma * noise(), sigma
-        sigma = informed_sigma(problem.start.error, sigma_max)
-        if sigma < sigma_max:
-            return problem.start.estimate + sigma * noise(), sigma
+            return start.estimate + sigma * noise(), sigma
     return sigma_max * noise(), sigma_max
 
 
@@ -280,7 +288,9 @@ def finest_level(problem: Problem, wanted: float | None, finest: float = 0.01) -
     if wanted is not None:
         return wanted
     level = problem.noise_level if problem.noise_level is not None else 0.05
-    least = min(0.01, max(0.002, level / 5))
+    # A network was trained down to some noise; a prior in closed form is exact at any.
+    least = 0.002 if problem.prior.learned else SMALLEST
+    least = min(0.01, max(least, level / 5))
     return min(least, max(finest, problem.prior.sigma_min))
 
 

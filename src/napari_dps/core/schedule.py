@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from itertools import pairwise
+
+from napari_dps.errors import RecipeError
 
 
 def ddpm_timesteps(steps: int, total: int = 1000) -> list[int]:
@@ -42,6 +42,11 @@ def karras_ladder(
 ) -> list[float]:
     """Return ``steps`` sigmas evenly spaced in sigma^(1/rho), then 0.
 
+    Raises
+    ------
+    RecipeError
+        If the ladder would not fall.
+
     Notes
     -----
     Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models",
@@ -49,6 +54,11 @@ def karras_ladder(
     """
     if steps == 1:
         return [sigma_max, 0.0]
+    if not 0 < sigma_min < sigma_max:
+        raise RecipeError(
+            f"the smallest noise level, {sigma_min:g}, is not below the largest, {sigma_max:g}: "
+            "raise the sampler's sigma_max, or lower its sigma_min"
+        )
     top, bottom = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
     return [(top + i / (steps - 1) * (bottom - top)) ** rho for i in range(steps)] + [0.0]
 
@@ -65,9 +75,3 @@ def informed_sigma(
     if error is None:
         return sigma_max
     return min(sigma_max, max(floor, factor * error))
-
-
-def check_descending(sigmas: Sequence[float]) -> None:
-    """Refuse a ladder that does not fall to zero."""
-    if sigmas[-1] != 0 or any(a <= b for a, b in pairwise(sigmas)):
-        raise ValueError("a ladder must fall strictly and end in 0")

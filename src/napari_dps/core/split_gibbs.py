@@ -10,7 +10,7 @@ from torch import Tensor
 from napari_dps.core.covariance import ScalarCovariance
 from napari_dps.core.data_step import draw
 from napari_dps.core.problem import Problem
-from napari_dps.core.sampler import SecondOrderMove, Step, final_step
+from napari_dps.core.sampler import SMALLEST, SecondOrderMove, Step, final_step
 from napari_dps.core.schedule import informed_sigma, karras_ladder
 from napari_dps.core.searching import SearchingSampler
 from napari_dps.core.streams import Streams
@@ -93,7 +93,8 @@ class SplitGibbsSampler(SearchingSampler):
         if self.rho_min is not None:
             return min(self.rho_min, top / 2)
         noise = UNKNOWN_NOISE if problem.noise_level is None else problem.noise_level
-        return min(top / 2, max(0.001, NOISE_SHARE * noise))
+        least = 0.001 if problem.prior.learned else SMALLEST
+        return min(top / 2, max(least, NOISE_SHARE * noise))
 
     def _diffused(
         self, problem: Problem, z: Tensor, rho: float, noise: Callable[[], Tensor]

@@ -51,6 +51,6 @@ class DAPS(SamplerChoice):
             self.steps,
             self.iterations,
             sigma_max=self.sigma_max,
-            sigma_min=None if self.sigma_min == "auto" else min(self.sigma_min, self.sigma_max / 2),
+            sigma_min=None if self.sigma_min == "auto" else self.sigma_min,
             informed=self.informed_start,
         )

@@ -54,6 +54,6 @@ class DiffPIR(SamplerChoice):
             lam=self.lam,
             zeta=self.zeta,
             sigma_max=self.sigma_max,
-            sigma_min=None if self.sigma_min == "auto" else min(self.sigma_min, self.sigma_max / 2),
+            sigma_min=None if self.sigma_min == "auto" else self.sigma_min,
             informed=self.informed_start,
         )

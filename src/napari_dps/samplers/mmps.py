@@ -89,7 +89,7 @@ class MMPS(SamplerChoice):
             moment_matching(self.iterations, self.tolerance),
             self.steps,
             sigma_max=self.sigma_max,
-            sigma_min=None if self.sigma_min == "auto" else min(self.sigma_min, self.sigma_max / 2),
+            sigma_min=None if self.sigma_min == "auto" else self.sigma_min,
             finest=FINEST,
             informed=self.informed_start,
             calls=(1.0, min(2.0, float(self.iterations))),

@@ -57,5 +57,5 @@ class SMC(SamplerChoice):
             self.threshold,
             moments=self.twist == "moments",
             sigma_max=self.sigma_max,
-            sigma_min=None if self.sigma_min == "auto" else min(self.sigma_min, self.sigma_max / 2),
+            sigma_min=None if self.sigma_min == "auto" else self.sigma_min,
         )

@@ -31,7 +31,8 @@ class Wiener(SamplerChoice):
     classical: ClassVar[bool] = True
 
     balance: Literal["auto"] | Annotated[float, Field(gt=0, le=1e6)] = "auto"
-    """Noise variance over the object's variance: more is smoother. auto: the smoothest of six
+    """Noise variance over the variance of what the object gives a typical pixel (the object's own
+    where the model keeps light, as blur does): more is smoother. auto: the smoothest of six
     strengths, each 4 times the last, that explains the data as well as the noise allows."""
     length: float = Field(3.0, ge=0, le=1000)
     """Correlation length L of the object's spectrum, in pixels."""
