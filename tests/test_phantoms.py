@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from napari_dps.errors import InputError
 from napari_dps.training.images import normalise
-from napari_dps.training.phantoms import STRUCTURES, filaments, phantom
+from napari_dps.training.phantoms import STRUCTURES, _filaments, _nuclei, filaments, phantom
 from napari_dps.training.phantoms._draw import STEP, bodies, chains, splat
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
@@ -95,6 +95,49 @@ def test_density_puts_more_fibre_into_the_image() -> None:
         return float(np.mean([(image > 0.1).mean() for image in draws]))
 
     assert covered(0.6) > 2.0 * covered(0.05)
+
+
+@pytest.mark.parametrize(("size", "density"), [(64, 1.5), (128, 0.3), (128, 0.8), (256, 1.5)])
+def test_density_is_the_one_asked_for(
+    monkeypatch: pytest.MonkeyPatch, size: int, density: float
+) -> None:
+    """At any size: length of fibre in sight per area, in the median over draws."""
+    lengths: list[float] = []
+
+    def spy(points: NDArray[np.float64], weights: NDArray[np.float64], side: int) -> object:
+        inside = ((points > 0) & (points < side)).all(axis=1)
+        lengths.append(float(inside.sum()) * STEP / side**2)
+        return splat(points, weights, side)
+
+    monkeypatch.setattr(_filaments, "splat", spy)
+    for seed in range(12):
+        filaments(np.random.default_rng(seed), size, persistence=500.0, density=density)
+    assert len(lengths) == 12
+    assert np.median(lengths) == pytest.approx(density, rel=0.25)
+
+
+def test_dense_images_are_drawn_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_filaments, "POINTS", 1000)
+    parts: list[int] = []
+
+    def spy(points: NDArray[np.float64], weights: NDArray[np.float64], side: int) -> object:
+        parts.append(len(points))
+        return splat(points, weights, side)
+
+    monkeypatch.setattr(_filaments, "splat", spy)
+    image = filaments(np.random.default_rng(0), 64, density=1.0)
+    assert image.max() > 0.9
+    assert len(parts) > 10
+    assert max(parts) <= 1000
+
+
+def test_small_nuclei_fill_large_images_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Coverage is a share of the area: a wide field holds more nuclei than a narrow one."""
+    # The least radius, the highest coverage.
+    monkeypatch.setattr(_nuclei, "log_uniform", lambda rng, low, high: low if low == 4.0 else high)
+    for size in (64, 256):
+        image = STRUCTURES["nuclei"][0](np.random.default_rng(3), size)
+        assert (image > 0.1).mean() > 0.25
 
 
 def test_points_keep_their_light() -> None:

@@ -207,7 +207,12 @@ def test_train_resume_and_export(image_folder: Path, tmp_path: Path) -> None:
     lines: list[dict[str, object]] = []
     notes: list[str] = []
     prior = train(
-        [image_folder], out, settings=TINY, on_step=lines.append, on_note=notes.append, name="cells"
+        [image_folder],
+        out,
+        settings=with_(held_out=0.0),
+        on_step=lines.append,
+        on_note=notes.append,
+        name="cells",
     )
     info = prior_info(prior)
     assert prior == out / "prior"
@@ -308,11 +313,19 @@ def test_training_is_repeatable(tmp_path: Path) -> None:
 
 def test_finish_file_ends_a_long_run(tmp_path: Path) -> None:
     out = tmp_path / "run"
+    long = with_(steps=None, minutes=600.0, save=9.0, finish=0.001, channels=(8,))
+    prior = train([], out, settings=long, on_step=lambda line: (out / FINISH).touch())
+    assert prior_info(prior).training["steps"] < 200
+
+
+def test_finish_file_of_an_earlier_run_ends_no_later_one(tmp_path: Path) -> None:
+    out = tmp_path / "run"
     out.mkdir()
     (out / FINISH).touch()
-    long = with_(steps=None, minutes=600.0, save=9.0, finish=0.001, channels=(8,))
-    prior = train([], out, settings=long)
-    assert prior_info(prior).training["steps"] < 200
+    # Once seen, at step 25, it would end the run within that step.
+    prior = train([], out, settings=with_(steps=40, finish=0.0, channels=(8,)))
+    assert prior_info(prior).training["steps"] == 40
+    assert not (out / FINISH).exists()
 
 
 def test_resuming_nothing_is_refused(tmp_path: Path) -> None:
@@ -344,5 +357,8 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (out / FINISH).exists()
     assert main([*words, "--resume", "--quiet"]) == 0
     assert not (out / FINISH).exists()
-    assert main(["train", "-o", str(tmp_path / "none"), "--finish"]) == 2
-    assert "there is no run" in capsys.readouterr().err
+    (tmp_path / "photos").mkdir()
+    for name in ("none", "photos"):
+        assert main(["train", "-o", str(tmp_path / name), "--finish"]) == 2
+        assert "there is no run" in capsys.readouterr().err
+    assert not (tmp_path / "photos" / FINISH).exists()

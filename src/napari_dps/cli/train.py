@@ -20,7 +20,7 @@ GROUPS: tuple[str, ...] = ()
 # Options that are settings of the same name.
 SETTINGS: list[tuple[str, Any, str]] = [
     ("batch", int, "Patches a step."),
-    ("size", int, "Side of the patches in pixels, a multiple of 8."),
+    ("size", int, "Side of the patches in pixels, a multiple of 16 for the presets' networks."),
     ("rate", float, "Peak learning rate."),
     ("phantoms", float, "Share of the patches that are procedural fluorescence."),
     ("textures", float, "Share of the patches that are synthetic edges and textures."),
@@ -43,7 +43,7 @@ def command(chosen: Chosen) -> Callable[..., Any]:
         annotation=Annotated[str, Parameter(help="Image files, or folders of them.")],
     )
     out = "Folder of the run; the prior appears in its subfolder 'prior'."
-    weight = "FOLDER=W: draw that folder's images W times as often; may be repeated."
+    weight = "FOLDER=W: draw images of that folder (or end of a path) W times as often; repeatable."
     widths = "Widths of a new network's levels, finest first, such as 32,64,128,128."
     return signature(
         train,
@@ -87,11 +87,9 @@ def train(*images: str, **given: Any) -> int:
     if given.get("minutes") is not None and not given["minutes"] > 0:
         raise InputError(f"--minutes = {given['minutes']:g} is not allowed, give a number > 0")
     words = _credits(given.get("credits"))
-    from napari_dps.training.loop import FINISH
     from napari_dps.training.train import train as train_prior
+    from napari_dps.training.trainer import CHECKPOINT
 
-    if out.is_dir():
-        (out / FINISH).unlink(missing_ok=True)
     first = os.environ.get("RANK", "0") == "0"  # of several processes one speaks
     quiet = bool(given.get("quiet")) or not first
     try:
@@ -120,7 +118,10 @@ def train(*images: str, **given: Any) -> int:
                 on_note=None if quiet else note,
             )
     except KeyboardInterrupt:
-        note(f"stopped; `napari-dps train ... -o {out} --resume` goes on from its checkpoint")
+        if (out / CHECKPOINT).is_file():
+            note(f"stopped; `napari-dps train ... -o {out} --resume` goes on from its checkpoint")
+        else:
+            note("stopped before the first checkpoint: nothing was saved")
         return 130
     if given.get("json") and first:
         print_json({"prior": str(folder)})
@@ -130,9 +131,12 @@ def train(*images: str, **given: Any) -> int:
 
 
 def _finish(out: Path) -> int:
+    from napari_dps.training.export import LOG
     from napari_dps.training.loop import FINISH
+    from napari_dps.training.trainer import CHECKPOINT
 
-    if not out.is_dir():
+    # A run writes its log from the first step on, and checkpoints later.
+    if not any((out / name).is_file() for name in (CHECKPOINT, LOG)):
         raise InputError(f"there is no run in {str(out)!r}; name the folder given to train with -o")
     (out / FINISH).touch()
     note(f"the run in {out} cools down and ends within minutes")

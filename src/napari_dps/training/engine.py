@@ -39,9 +39,11 @@ class Pieces:
     network : DenoiserNetwork
         On the CPU.
     threads, piece : int
-        How many threads, and patches that one takes at a time.
+        How many threads, and patches that one takes at a time at most.
     dtype : torch.dtype
         Precision of the convolutions; the parameters stay float32.
+    side : int or None
+        Side of the patches that ``piece`` counts; larger ones are taken fewer at a time.
     """
 
     main = True
@@ -53,8 +55,10 @@ class Pieces:
         threads: int,
         piece: int,
         dtype: torch.dtype = torch.float32,
+        side: int | None = None,
     ) -> None:
-        self.network, self.piece, self.dtype = network, piece, dtype
+        self.network, self.piece, self.dtype, self.side = network, piece, dtype, side
+        self.threads = threads
         self.device = torch.device("cpu")
         self.replicas = [network]
         for _ in range(threads - 1):
@@ -66,7 +70,8 @@ class Pieces:
 
     def __call__(self, x: Tensor, sigma: Tensor, unit: Tensor) -> Tensor:
         """Fill ``.grad`` of the network with the mean loss's gradient; return losses (B,)."""
-        pieces = [slice(k, k + self.piece) for k in range(0, len(x), self.piece)]
+        step = self.piece_of(len(x), x.shape[-1])
+        pieces = [slice(k, k + step) for k in range(0, len(x), step)]
         losses: list[Tensor] = [torch.empty(0)] * len(pieces)
         pending = iter(range(len(pieces)))
         for replica in self.replicas:
@@ -90,6 +95,11 @@ class Pieces:
                 if theirs.grad is not None:
                     mine.grad = theirs.grad if mine.grad is None else mine.grad.add_(theirs.grad)
         return torch.cat(losses)
+
+    def piece_of(self, count: int, side: int) -> int:
+        """Return how many of ``count`` patches a thread takes at a time: all threads get some."""
+        area = 1.0 if self.side is None else (side / self.side) ** 2
+        return max(min(int(self.piece / area), -(-count // self.threads)), 1)
 
     def apply(self, optimiser: torch.optim.Optimizer, limit: float = 1.0) -> Tensor:
         """Clip the gradient's norm and step, unless it is not finite; return the norm."""
@@ -273,7 +283,7 @@ def make_engine(network: DenoiserNetwork, settings: Settings) -> tuple[Engine, s
         text = f"device cpu ({why}): {threads} threads, {reason}"
         if settings.compile == "on":
             raise InputError("compile = 'on' needs a GPU: the CPU's threads run uncompiled.")
-        return Pieces(network, threads, settings.piece, dtype), text
+        return Pieces(network, threads, settings.piece, dtype, settings.size), text
     dtype, reason = _gpu_dtype(device, settings.precision)
     engine = Whole(network, device, dtype, accelerator)
     words = _compiled(engine, settings)

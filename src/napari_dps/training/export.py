@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from ..priors._folder import NetworkConfig, PriorInfo, Spectrum, build_network, save_prior
-from . import card
+from . import card, history
 from .trainer import read_checkpoint
 
 LOG, PRIOR, REPORT = "log.jsonl", "prior", "report"
@@ -29,12 +29,16 @@ def export(
         Prior folder to write; an older prior there is replaced in one move.
     name, licence, credits_text : str or None
         What the model card says: its name, the weights' licence, whose images were used; None
-        takes what the run was told.
+        takes what the run was told. Licence and credits of the prior that the run went on from
+        follow.
     """
     out = Path(out)
     state = read_checkpoint(out)
     facts = state["facts"]
     told = facts.get("labels", {})
+    given = {"licence": licence, "credits": credits_text}
+    own = {key: value for key, value in given.items() if value is not None}
+    facts = {**facts, "labels": {**told, **own}}
     config = NetworkConfig.model_validate(state["config"])
     network = build_network(config)
     network.load_state_dict(state["mean"])
@@ -54,10 +58,10 @@ def export(
         data_std=facts["data_std"],
         spectrum=Spectrum(**facts["spectrum"]),
         pixel_size=facts.get("pixel_size"),
-        licence=told.get("licence", "") if licence is None else licence,
+        licence=history.licence(facts),
         training=training,
     )
-    text = told.get("credits", "") if credits_text is None else credits_text
+    text = history.credits_of(facts)
     written = save_prior(folder, network, info, text)
     report = out / REPORT / card.REPORT
     # A report of other weights than these would be false.

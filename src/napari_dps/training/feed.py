@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 import torch
@@ -31,6 +32,8 @@ class Feeder:
         enough to begin with, and a quarter the most.
     now : callable
         The clock, in seconds.
+    say : callable or None
+        Gets sentences to show.
     """
 
     def __init__(
@@ -39,9 +42,10 @@ class Feeder:
         workers: int,
         device: torch.device,
         now: Callable[[], float] = time.perf_counter,
+        say: Callable[[str], None] | None = None,
     ) -> None:
         cores = os.cpu_count() or 1
-        self.patches, self.device, self.now = patches, device, now
+        self.patches, self.device, self.now, self.say = patches, device, now, say
         if workers >= 0:
             self.workers = self.limit = workers
         elif device.type == "cpu":
@@ -55,16 +59,33 @@ class Feeder:
         self._open()
 
     def _open(self) -> None:
-        self._flow: Iterator[Any] = iter(
-            DataLoader(
-                self.patches,
-                batch_size=None,
-                num_workers=self.workers,
-                pin_memory=self.device.type == "cuda",
-                prefetch_factor=4 if self.workers else None,
-            )
-        )
+        self._flow: Iterator[Any] = self._start()
+        if self.workers:
+            try:
+                # Here, and not within a step: processes that cannot begin die before their first.
+                self._flow = chain([next(self._flow)], self._flow)
+            except (OSError, EOFError, RuntimeError) as error:
+                if isinstance(error, RuntimeError) and not _died(error):
+                    raise
+                self.workers = self.limit = 0
+                self._flow = self._start()
+                if self.say is not None:
+                    self.say(
+                        "the processes that prepare patches ended as they began, so this one "
+                        "prepares them too, which is slower: in a script, call train() under "
+                        '`if __name__ == "__main__":`'
+                    )
         self._waiting, self._since = 0.0, self.now()
+
+    def _start(self) -> Iterator[Any]:
+        """Begin to draw; the processes, if any, begin with the first batch that is asked for."""
+        yield from DataLoader(
+            self.patches,
+            batch_size=None,
+            num_workers=self.workers,
+            pin_memory=self.device.type == "cuda",
+            prefetch_factor=4 if self.workers else None,
+        )
 
     def take(self) -> tuple[Tensor, Tensor]:
         """Return patches (B, 1, size, size) on the device, their own noise (B,) on the CPU."""
@@ -113,3 +134,11 @@ class Feeder:
     def share(self) -> float:
         """Share of the whole run's time spent waiting."""
         return self.waited / self.total if self.total else 0.0
+
+
+def _died(error: RuntimeError) -> bool:
+    """Whether the error tells of a process that has gone, and not of one that raised it."""
+    text = str(error)
+    return "DataLoader worker" in text and (
+        "exited unexpectedly" in text or "killed by signal" in text
+    )

@@ -1,14 +1,12 @@
 """Training images: read, brought to [-1, 1], their own noise estimated, some held out.
 
-A prior is judged on images it never saw, so a share of the files is kept apart. Which ones
-follows from a hash of their names: the split is the same in every run, whatever is added.
+A prior is judged on images it never saw, so a share of the files is kept apart.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 from ..errors import InputError
 from ..image import Image
 from ..io import read_image
+from .folders import find, names, weigh, weight_of
+from .split import hash_share as hash_share
+from .split import keep, split
 
 Array = NDArray[np.float32]
-SUFFIXES = (".png", ".tif", ".tiff", ".tf8", ".btf", ".npy")
 SMALLEST = 64
 NEEDED = (
     f"grey or RGB PNG, TIFF or npy images of at least {SMALLEST} x {SMALLEST} pixels, "
@@ -42,7 +42,7 @@ class Source:
     noise : float
         Estimated standard deviation of the image's own noise, in prior units.
     group : str
-        Name of the folder the image came from.
+        Folder the image came from, by as much of its path as tells it from the others.
     name : str
         Folder and file, and the plane of a stack.
     weight : float
@@ -99,8 +99,8 @@ class Collection:
         How many RGB images were averaged to grey, by group.
     pixel_sizes : set
         Pixel sizes (um) that the files state; None for a file that states none.
-    share : float
-        Share of the files that was to be held out.
+    none_held_out : str
+        Why there is nothing to judge by, where there should be.
     """
 
     train: list[Source] = field(default_factory=list)
@@ -108,7 +108,7 @@ class Collection:
     left_out: Counter[str] = field(default_factory=Counter)
     colour: Counter[str] = field(default_factory=Counter)
     pixel_sizes: set[float | None] = field(default_factory=set)
-    share: float = 0.0
+    none_held_out: str = ""
 
     @property
     def pixel_size(self) -> float | None:
@@ -124,21 +124,22 @@ class Collection:
 
     def facts(self) -> dict[str, dict[str, float]]:
         """Return, by group, numbers of images and medians of how they were normalised."""
-        held = Counter(s.group for s in self.held_out)
+        learned = Counter(s.group for s in self.train)
         groups: dict[str, list[Source]] = {}
-        for source in self.train:
+        for source in [*self.train, *self.held_out]:
             groups.setdefault(source.group, []).append(source)
-        return {
-            name: {
-                "images": len(group),
-                "held_out": held[name],
+        facts = {}
+        for name, every in groups.items():
+            group = every[: learned[name]] or every  # a group may have been held out whole
+            facts[name] = {
+                "images": learned[name],
+                "held_out": len(every) - learned[name],
                 "low": float(np.median([s.low for s in group])),
                 "high": float(np.median([s.high for s in group])),
                 "noise": round(float(np.median([s.noise for s in group])), 4),
                 "weight": group[0].weight,
             }
-            for name, group in groups.items()
-        }
+        return facts
 
     def notes(self) -> Iterator[str]:
         """Yield one line a group: how many images, how normalised, how noisy."""
@@ -154,8 +155,8 @@ class Collection:
             )
         for reason, count in self.left_out.items():
             yield f"{count} left out: {reason}"
-        if self.train and not self.held_out and self.share > 0:
-            yield "none held out (five files or ten planes are needed): nothing to judge by"
+        if self.none_held_out:
+            yield self.none_held_out
 
 
 def load_images(images: Sequence[str | Path | ArrayLike], smallest: int = SMALLEST) -> list[Source]:
@@ -164,8 +165,8 @@ def load_images(images: Sequence[str | Path | ArrayLike], smallest: int = SMALLE
     Parameters
     ----------
     images : sequence of path or array
-        PNG, TIFF or npy files, folders of them, arrays. A folder's name is its images' group;
-        stacks are taken apart into planes; RGB is averaged to grey.
+        PNG, TIFF or npy files, folders of them, arrays. Each folder's images are a group; stacks
+        are taken apart into planes; RGB is averaged to grey.
     smallest : int
         Images with a side below this many pixels are left out.
 
@@ -189,6 +190,7 @@ def collect(
     smallest: int = SMALLEST,
     held_out: float = 0.1,
     weights: Mapping[str, float] | None = None,
+    earlier: Mapping[str, Iterable[str]] | None = None,
 ) -> Collection:
     """Read images as :func:`load_images` does, weigh their groups and hold some out.
 
@@ -199,71 +201,46 @@ def collect(
     smallest : int
         Least side in pixels.
     held_out : float
-        Share of each group's files that is held out, 0 to 0.5. A group of five files or more
-        gives one at least; if all came in one file, the end of its stack is held out.
+        Share of each group's files that is held out, 0 to 0.5; see
+        :func:`~napari_dps.training.split.split`.
     weights : mapping of str to float or None
-        By name of a folder (anywhere between the one given and the image): how much more often
-        than usual its images are drawn.
+        By path of a folder, or the end of one (anywhere between the one given and the image): how
+        much more often than usual its images are drawn. The folder next to the image decides.
+    earlier : mapping of str to iterable of str or None
+        Names of images that a run to be resumed has ``"held_out"`` and ``"learned"``: they stay so.
 
     Raises
     ------
     InputError
-        As :func:`load_images`; or if a weight is not positive or names no folder.
+        As :func:`load_images`; or if a weight is not positive, or names no folder or several.
     """
-    weights = {str(Path(key).name): _weight(key, value) for key, value in (weights or {}).items()}
-    found = Collection(share=held_out)
+    places = find(images)
+    heavy = weigh(weights or {}, places.folders)
+    shown = names(places.folders)
+    found = Collection(left_out=places.ignored)
     items: list[list[Source]] = []
-    seen: set[str] = set()
-    for name, folders, image in _items(images):
-        seen.update(folders)
-        planes = list(_planes(name, folders[-1], image, smallest, found))
-        # The deepest folder that has a weight decides.
-        weight = next((weights[f] for f in reversed(folders) if f in weights), 1.0)
+    for item in places.items:
+        group = shown[item.folder]
+        name = f"{group}/{item.label}"
+        if isinstance(item.content, Path):
+            image = read_image(item.content)
+        else:
+            image = Image.from_array(item.content, name=item.label)
+        planes = list(_planes(name, group, image, smallest, found))
         if planes:
+            weight = weight_of(item.folder, heavy)
             items.append([replace(plane, weight=weight) for plane in planes])
             size = image.pixel_size_yx
             found.pixel_sizes.add(None if size is None else float(np.sqrt(size[0] * size[1])))
-    unknown = sorted(set(weights) - seen)
-    if unknown:
-        raise InputError(
-            f"A weight names the folder {unknown[0]!r}, in which no image was found; "
-            f"there are {', '.join(sorted(seen)) or 'none'}."
-        )
     if not items:
         reasons = "".join(f" ({n} {reason})" for reason, n in found.left_out.items())
-        names = ", ".join(str(i) if isinstance(i, (str, Path)) else "an array" for i in images)
-        raise InputError(f"No usable training image in {names}{reasons}: {NEEDED}.")
-    _split(items, held_out, found)
+        given = ", ".join(str(i) if isinstance(i, (str, Path)) else "an array" for i in images)
+        raise InputError(f"No usable training image in {given}{reasons}: {NEEDED}.")
+    parts = split(items, held_out)
+    if earlier is not None:
+        keep(parts, earlier)
+    found.train, found.held_out, found.none_held_out = parts.train, parts.held_out, parts.reason
     return found
-
-
-def _weight(key: str, value: float) -> float:
-    if not (np.isfinite(value) and value > 0):
-        raise InputError(f"The weight {value} of {key!r} is not allowed: give a number above zero.")
-    return float(value)
-
-
-def _items(
-    images: Sequence[str | Path | ArrayLike],
-) -> Iterator[tuple[str, tuple[str, ...], Image]]:
-    """Yield name, folders (outermost first) and image of each file or array."""
-    for index, given in enumerate(images):
-        if not isinstance(given, (str, Path)):
-            name = f"array {index + 1}"
-            yield f"arrays/{name}", ("arrays",), Image.from_array(given, name=name)
-            continue
-        path = Path(given).expanduser()
-        if path.is_dir():
-            root = path.resolve().name
-            files = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES)
-            for file in files:
-                folders = (root, *file.relative_to(path).parent.parts)
-                yield f"{folders[-1]}/{file.name}", folders, read_image(file)
-        elif path.is_file():
-            folder = path.resolve().parent.name
-            yield f"{folder}/{path.name}", (folder,), read_image(path)
-        else:
-            raise InputError(f"Training image {str(path)!r} does not exist: give files or folders.")
 
 
 def _planes(
@@ -271,9 +248,13 @@ def _planes(
 ) -> Iterator[Source]:
     axes, data = image.axes, image.data
     if image.is_rgb:
-        data = np.moveaxis(data, axes.index("S"), 0)[:3].mean(axis=0, dtype=np.float32)
+        samples = np.moveaxis(data, axes.index("S"), 0)
         axes = axes.replace("S", "")
-        found.colour[group] += 1
+        if len(samples) >= 3:
+            data = samples[:3].mean(axis=0, dtype=np.float32)
+            found.colour[group] += 1
+        else:  # grey, and how opaque it is
+            data = samples[0]
     stack = np.moveaxis(data, [axes.index("Y"), axes.index("X")], [-2, -1])
     stack = stack.reshape(-1, *stack.shape[-2:])
     bad = int((~np.isfinite(stack)).sum()) if stack.dtype.kind == "f" else 0
@@ -292,31 +273,6 @@ def _planes(
             found.left_out["constant"] += 1
         else:
             yield source
-
-
-def _split(items: list[list[Source]], share: float, found: Collection) -> None:
-    """Hold out whole files: planes of one stack resemble each other."""
-    if share > 0 and len(items) == 1 and len(items[0]) >= 10:
-        cut = len(items[0]) - max(round(share * len(items[0])), 1)
-        found.train, found.held_out = items[0][:cut], items[0][cut:]
-        return
-    groups: dict[str, list[list[Source]]] = {}
-    for item in items:
-        groups.setdefault(item[0].group, []).append(item)
-    for group in groups.values():
-        ranked = sorted(group, key=lambda item: hash_share(item[0].name))
-        count = sum(hash_share(item[0].name) < share for item in group) if share > 0 else 0
-        # Few files: chance may have picked none, or too many.
-        count = min(max(count, 1), len(group) // 2) if share > 0 and len(group) >= 5 else 0
-        found.held_out += [plane for item in ranked[:count] for plane in item]
-        found.train += [plane for item in ranked[count:] for plane in item]
-    found.train.sort(key=lambda source: source.name)
-
-
-def hash_share(name: str) -> float:
-    """Return a number in [0, 1) that follows from a name alone; a stack's planes share it."""
-    digest = hashlib.sha256(name.partition(" plane ")[0].encode()).digest()
-    return int.from_bytes(digest[:8], "big") / 2.0**64
 
 
 def describe(collection: Collection) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class Loop:
         self.threads = threads
         self.log = trainer.out / LOG
         self.main = trainer.engine.main
-        self.feeder = Feeder(patches, trainer.settings.workers, trainer.device)
+        self.feeder = Feeder(patches, trainer.settings.workers, trainer.device, say=say)
         self.looker = Looker(trainer, found.held_out, threads)
         self._levels: list[Tensor] = []
         self._losses: list[Tensor] = []

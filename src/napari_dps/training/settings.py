@@ -6,9 +6,13 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+
+if TYPE_CHECKING:
+    from ..priors._folder import NetworkConfig
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,8 @@ class Settings:
     channels : tuple of int
         Widths of a new network's levels, finest first.
     batch, size, piece : int
-        Patches a step, their side in pixels, and patches a CPU's thread takes at a time.
+        Patches a step, their side in pixels (a multiple of what the network needs: 16 for four
+        levels, twice as much for each more), and patches a CPU's thread takes at a time at most.
     rate, warmup, decay : float
         Peak learning rate of AdamW, steps of linear rise, weight decay.
     clip : float
@@ -102,13 +107,25 @@ class Settings:
         InputError
             Naming the value and what is allowed.
         """
-        object.__setattr__(self, "channels", tuple(self.channels))
+        object.__setattr__(self, "channels", _widths(self.channels))
         for name, (low, high) in BOUNDS.items():
             value = getattr(self, name)
-            if value is not None and not low <= value <= high:
+            if value is None and name == "steps":
+                continue
+            whole = isinstance(getattr(Settings, name), int) or name == "steps"
+            kind, what = (Integral, "a whole number") if whole else (Real, "a number")
+            usable = isinstance(value, kind) and not isinstance(value, bool)
+            if not usable or not low <= float(value) <= high:
+                told = f"{value:g}" if isinstance(value, Real) else repr(value)
                 raise InputError(
-                    f"{name} = {value:g} is not allowed, give a number from {low:g} to {high:g}"
+                    f"{name} = {told} is not allowed, give {what} from {low:g} to {high:g}"
                 )
+            # Plain numbers: a checkpoint holds nothing else.
+            object.__setattr__(self, name, int(value) if whole else float(value))
+        if not isinstance(self.device, str):
+            raise InputError(
+                f"device = {self.device!r} is not allowed, give auto, cpu, cuda, cuda:1 or mps"
+            )
         for name, words in WORDS.items():
             if getattr(self, name) not in words:
                 raise InputError(
@@ -123,10 +140,35 @@ class Settings:
             )
 
 
+def _widths(channels: Any) -> tuple[int, ...]:
+    """Return the widths of a network's levels, checked."""
+    try:
+        widths = tuple(channels)
+    except TypeError:
+        widths = ()
+    usable = all(
+        isinstance(width, Integral) and 8 <= int(width) <= 1024 and int(width) % 8 == 0
+        for width in widths
+    )
+    if not (usable and 1 <= len(widths) <= 7):
+        raise InputError(
+            f"channels = {channels!r} is not allowed, give 1 to 7 widths that are multiples of 8 "
+            "up to 1024, such as (32, 64, 128)"
+        )
+    return tuple(map(int, widths))
+
+
 BOUNDS: dict[str, tuple[float, float]] = {
     "minutes": (1e-3, 1e6),
     "steps": (1, 10**9),
     "cooldown": (0, 1),
+    "finish": (0, 1e6),
+    "decay": (0, 10),
+    "sigma_min": (1e-6, 1),
+    "sigma_max": (1.001, 1e5),
+    "save": (0, 1e6),
+    "export": (0, 1e6),
+    "look": (0, 1e6),
     "batch": (1, 4096),
     "size": (8, 1024),
     "piece": (1, 4096),
@@ -187,6 +229,26 @@ def settings_from(values: Mapping[str, Any], base: Settings | None = None) -> Se
     return replace(base or Settings(), **values)
 
 
+def check_size(size: int, network: NetworkConfig) -> None:
+    """Refuse patches that the network cannot take.
+
+    Raises
+    ------
+    InputError
+        With the sizes next to it.
+    """
+    levels = len(network.channels)
+    multiple = network.stem * 2 ** (levels - 1)
+    if size % multiple:
+        # Settings ask for a multiple of 8 besides.
+        step = math.lcm(multiple, 8)
+        near = sorted({max(size // step, 1) * step, (size // step + 1) * step})
+        raise InputError(
+            f"size = {size} does not fit the network, whose {levels} levels need a multiple of "
+            f"{multiple}: give {' or '.join(map(str, near))}"
+        )
+
+
 def check_preset(preset: str) -> None:
     """Refuse the name of a preset that there is not.
 
@@ -196,7 +258,7 @@ def check_preset(preset: str) -> None:
         With the nearest name.
     """
     if preset not in ("auto", *PRESETS):
-        close = difflib.get_close_matches(preset, PRESETS, n=1)
+        close = difflib.get_close_matches(str(preset), PRESETS, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise InputError(
             f"The preset {preset!r} is unknown; {hint}there are auto, {', '.join(PRESETS)}"

@@ -15,12 +15,18 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..priors._folder import NetworkConfig, build_network, load_prior
+from ..priors._weights import DAMAGE
 from .engine import make_engine
 from .loss import draw_sigma
 from .schedule import ActiveClock, Cooldown
 from .settings import Settings
 
 CHECKPOINT = "checkpoint.pt"
+STATE: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("network", "mean", "optimiser", "cooldown", "config", "settings"), dict),
+    **{"facts": dict, "step": int, "seconds": (int, float)},
+}
+"""What every checkpoint holds."""
 
 
 class Trainer:
@@ -159,7 +165,7 @@ def read_checkpoint(out: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If there is none, or it is damaged.
+        If there is none, it is damaged, or holds something else.
     """
     path = out / CHECKPOINT
     if not path.is_file():
@@ -171,7 +177,15 @@ def read_checkpoint(out: Path) -> dict[str, Any]:
     if not zipfile.is_zipfile(path):  # what torch writes; a cut-off file is none
         raise damaged
     try:
-        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError) as error:
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, *DAMAGE) as error:
         raise damaged from error
-    return state
+    whole = isinstance(state, dict) and all(
+        isinstance(state.get(name), kind) for name, kind in STATE.items()
+    )
+    if not whole or not isinstance(state["facts"].get("training"), dict):
+        raise InputError(
+            f"{str(path)!r} holds no state of a training run: name the folder of a run, or remove "
+            "the file to begin again."
+        )
+    return dict(state)

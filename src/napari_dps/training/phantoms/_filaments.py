@@ -8,6 +8,12 @@ from scipy.ndimage import gaussian_filter
 from ..textures import power_law
 from ._draw import STEP, Array, chains, log_uniform, splat, unit
 
+#: Share of the drawn length that lies within the image, as measured: fibres begin up to 0.3 of a
+#: side outside of it, run out of it, and those of a bundle are centred where they begin.
+IN_SIGHT = {"spread": 0.25, "aster": 0.3, "bundle": 0.36}
+#: Points drawn at a time: a large and dense image takes time, not memory.
+POINTS = 2_000_000
+
 
 def filaments(
     rng: np.random.Generator,
@@ -34,24 +40,28 @@ def filaments(
     crowd = log_uniform(rng, 0.05, 1.5) if density is None else density
     arrangement = rng.choice(["spread", "aster", "bundle"], p=[0.5, 0.2, 0.3])
     length = int(rng.uniform(0.6, 2.5) * size / STEP)
-    # Of a fibre that starts anywhere within 0.3 of the border, about two fifths lie in sight.
-    count = int(np.clip(crowd * size**2 / (0.4 * length * STEP), 2, 120))
+    # It grows with the area alone, as the time to draw an image does.
+    count = max(int(crowd * size**2 / (IN_SIGHT[str(arrangement)] * length * STEP)), 2)
     if arrangement == "aster":
         start = rng.uniform(0, size, (1, 2)) + rng.normal(0, rng.uniform(1, 8), (count, 2))
     else:
         start = rng.uniform(-0.3 * size, 1.3 * size, (count, 2))
         start[0] = rng.uniform(0.2 * size, 0.8 * size, 2)
-    if arrangement == "bundle":
-        # Stress fibres run in parallel: all take the directions of the first.
-        one = chains(rng, start[:1], length, stiff)
-        stretch = rng.uniform(0.9, 1.1, (count, 1, 1))
-        paths = start[:, None, :] + (one - one.mean(axis=1, keepdims=True)) * stretch
-    else:
-        paths = chains(rng, start, length, stiff)
-    weights = np.repeat(rng.lognormal(0.0, rng.uniform(0.1, 0.8), (count, 1)), length, axis=1)
-    if rng.random() < 0.4:
-        weights = weights * gaussian_filter(rng.gamma(0.5, 2.0, (count, length)), (0, 2))
-    lines = splat(paths.reshape(-1, 2), weights.reshape(-1), size)
+    spread, speckled = rng.uniform(0.1, 0.8), rng.random() < 0.4
+    # Stress fibres run in parallel: all take the directions of the first.
+    one = chains(rng, start[:1], length, stiff)
+    lines = np.zeros((size, size))
+    at_once = max(POINTS // length, 1)
+    for some in np.split(start, range(at_once, count, at_once)):
+        if arrangement == "bundle":
+            stretch = rng.uniform(0.9, 1.1, (len(some), 1, 1))
+            paths = some[:, None, :] + (one - one.mean(axis=1, keepdims=True)) * stretch
+        else:
+            paths = chains(rng, some, length, stiff)
+        weights = np.repeat(rng.lognormal(0.0, spread, (len(some), 1)), length, axis=1)
+        if speckled:
+            weights = weights * gaussian_filter(rng.gamma(0.5, 2.0, weights.shape), (0, 2))
+        lines += splat(paths.reshape(-1, 2), weights.reshape(-1), size)
     width = log_uniform(rng, 0.5, 1.6)
     if rng.random() < 0.2:
         # Thick ones have a body: light saturates across them instead of adding up.

@@ -16,9 +16,7 @@ def nuclei(rng: np.random.Generator, size: int) -> Array:
     plates in some.
     """
     radius = log_uniform(rng, 4.0, size / 3 if rng.random() < 0.3 else size / 6)
-    count = int(
-        np.clip(rng.poisson(log_uniform(rng, 0.03, 0.6) * size**2 / (4 * radius**2)), 1, 60)
-    )
+    count = max(int(rng.poisson(log_uniform(rng, 0.03, 0.6) * size**2 / (4 * radius**2))), 1)
     centres = rng.uniform(-radius / 2, size + radius / 2, (count, 2))
     # One is always in sight.
     centres[0] = rng.uniform(0, size, 2)
