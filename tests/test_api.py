@@ -8,7 +8,7 @@ import pytest
 import napari_dps
 from napari_dps import Recipe, read_image, reconstruct, sample_prior, simulate
 from napari_dps.api import Run
-from napari_dps.errors import InputError, RecipeError
+from napari_dps.errors import DPSError, InputError, RecipeError
 from napari_dps.uncertainty.registration import register
 
 FAST = {"kind": "mmps", "steps": 8}
@@ -234,6 +234,23 @@ def test_cancelling_keeps_the_samples_that_are_finished(blurred):
     assert np.array_equal(whole.samples[: len(result)], result.samples)
 
 
+def test_a_sampler_that_diverges_is_no_result():
+    rows, columns = np.mgrid[:16, :16]
+    spot = 5 + 60 * np.exp(-((rows - 7) ** 2 + (columns - 9) ** 2) / 9)
+    parts = {"forward": "phase-retrieval", "prior": PRIOR, "samples": 1}
+    sampler = {"kind": "dps", "steps": 2, "scale": 1e4}
+    run = Run(simulate(spot, parts), {**parts, "sampler": sampler}, device="cpu")
+    # Such steps leave finite values, but a misfit that no number holds.
+    seen = []
+    kept = run._keep
+    run._keep = lambda step, *rest: (seen.append(step), kept(step, *rest))
+    with pytest.raises(DPSError, match="'dps' diverged to non-finite values; lower its step"):
+        list(run)
+    assert np.isfinite(seen[0].x0.numpy()).all() and np.isinf(seen[0].misfit.numpy()).all()
+    with pytest.raises(InputError, match="before a single sample"):
+        run.result()
+
+
 def test_out_of_memory_halves_the_batch_and_goes_on(blurred, monkeypatch):
     from napari_dps.priors._gaussian import GaussianPrior
 
@@ -299,6 +316,13 @@ def test_bad_images_give_one_sentence(image, parts, words):
     assert "\n" not in str(caught.value)
 
 
+def test_values_beyond_the_noise_are_one_sentence():
+    image = 1e37 * np.random.default_rng(0).uniform(1, 3, (32, 32))
+    run = Run(image, {"noise": {"kind": "gaussian", "sigma": 1.0}, "prior": PRIOR}, device="cpu")
+    with pytest.raises(InputError, match=r"brightness cannot be told .*rescale the image"):
+        list(run)
+
+
 @pytest.mark.parametrize(
     ("parts", "words"),
     [
@@ -314,7 +338,7 @@ def test_bad_images_give_one_sentence(image, parts, words):
         ({"intensity": {"scale": 0}}, "number > 0"),
         ({"intensity": {"scale": 1, "backgroud": 0}}, "did you mean 'background'"),
         ({"intensity": "manual"}, "one of its words, or its numbers by name"),
-        ({"noise": {"kind": "poisson-gaussian", "gain": -1.0}}, "number > 0 ADU/electron"),
+        ({"noise": {"kind": "poisson-gaussian", "gain": -1.0}}, ">= 1e-12 and <= 1e.12 ADU/ele"),
         ({"noise": {"kind": "poisson", "offset": float("inf")}}, "number that is finite ADU"),
         ({"valid": [[1, 2], [3]]}, "rows differ in length"),
         ({"valid": np.full((9, 9), "a")}, "not an array of real numbers"),

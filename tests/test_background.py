@@ -11,6 +11,7 @@ import pytest
 import napari_dps
 from napari_dps.errors import DPSError
 from napari_dps.recipe import Recipe
+from napari_dps.run import Run
 
 pytest.importorskip("napari_dps.core.illumination")
 SHAPE = (40, 48)
@@ -86,6 +87,23 @@ def test_a_number_is_an_image_of_it() -> None:
         for forward in (model("number", "identity"), even)
     )
     np.testing.assert_array_equal(one, other)
+
+
+def test_a_background_of_pixels_with_gains_of_their_own() -> None:
+    gains = GAIN * (1 + 0.3 * np.sin(ROWS + 2 * COLUMNS))
+    camera = {**NOISE, "gain": gains}
+    frames = np.repeat(np.full(SHAPE, OFFSET)[None], 400, 0)
+    # An image of the background was taken by the very pixels; a number is even light.
+    for background, seen in ((SLOPE, SLOPE), (300.0, 300.0 * gains / np.median(gains))):
+        forward = {"kind": "identity", "background": background}
+        drawn = napari_dps.simulate(frames, (forward, camera), seed=1, axes="TYX").mean(0)
+        error = np.sqrt((seen * gains + (1.5 * gains) ** 2) / 400)
+        assert np.abs((drawn - OFFSET - seen) / error).max() < 5.5
+        job = Run(frames[0] + seen, {**FAST, "forward": forward, "noise": camera}, device="cpu")
+        job._bind()
+        light = job._problem.operator.operator.background
+        each = np.broadcast_to(light.numpy().squeeze(), SHAPE)
+        assert each == pytest.approx(seen / gains, rel=1e-5)
 
 
 def test_a_stack_shares_its_background() -> None:

@@ -9,33 +9,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from calibration_cases import QUICK, RECIPE, REPORT, SAMPLES, SIDE, drawn, fitted
 
 import napari_dps
 from napari_dps.errors import InputError
 from napari_dps.image import Image
-from napari_dps.recipe import Recipe
 from napari_dps.result import Result
 from napari_dps.uncertainty.calibrate import calibrate
 from napari_dps.uncertainty.calibration import Calibration, parts_of
 from napari_dps.uncertainty.scenes import Bench
-from napari_dps.uncertainty.scoring import combine, score
+from napari_dps.uncertainty.scoring import score
 
-SIDE, SIGMA, SAMPLES = 16, 0.4, 20
-RECIPE = Recipe(
-    noise={"kind": "gaussian", "sigma": SIGMA},
-    prior={"kind": "gaussian", "std": 0.5},
-    sampler={"kind": "pigdm", "steps": 12},
-    samples=SAMPLES,
-    intensity={"scale": 2.0, "background": -1.0},
-)
-QUICK = RECIPE.with_parts(sampler={"kind": "pigdm", "steps": 5}, samples=4)
-REPORT = {
-    "chi2": [1.0] * SAMPLES,
-    "scale": [2.0],
-    "noise": {"sigma": SIGMA, "sigma_error": 0.0},
-    "prior": RECIPE.prior.identity(),
-    "sampler": "pigdm",
-}
+# Few crops, for the sake of time; what they are warned of has a test of its own.
+pytestmark = pytest.mark.filterwarnings("ignore:.*bound loose")
 
 
 @pytest.fixture(autouse=True)
@@ -47,29 +33,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-def drawn(rng: np.random.Generator, wrong: float = 0.5) -> tuple[Result, np.ndarray]:
-    """Return a result whose spread is wrong by a factor, and its truth; in closed form.
-
-    White prior of mean 0, identity, Gaussian noise: each pixel has the same posterior variance.
-    """
-    truth = 0.5 * rng.standard_normal((SIDE, SIDE))
-    y = truth + SIGMA * rng.standard_normal((SIDE, SIDE))
-    gain = 0.25 / (0.25 + SIGMA**2)
-    std = (gain * SIGMA**2) ** 0.5
-    samples = gain * y + wrong * std * rng.standard_normal((SAMPLES, SIDE, SIDE))
-    return Result.from_image(samples, Image.from_array(y), RECIPE, REPORT), truth
-
-
-def fitted(count: int, wrong: float = 0.5, **changed: Any) -> Calibration:
-    rng = np.random.default_rng(0)
-    records = [score(*drawn(rng, wrong), misfit=1.0, seed=k) for k in range(count)]
-    parts = parts_of(RECIPE, REPORT, SAMPLES) | changed
-    return Calibration(
-        parts=parts, images=count, size=SIDE, sources={"prior": count}, seed=0, photons=1.0,
-        background=-1.0, **combine(records),
-    )  # fmt: skip
 
 
 def test_intervals_of_a_sampler_with_half_the_spread_cover_once_calibrated() -> None:
@@ -171,6 +134,37 @@ def test_clean_images_give_the_crops(tmp_path) -> None:
     assert not np.array_equal(scenes[0].truth, scenes[2].truth)
     with pytest.raises(InputError, match="does not exist"):
         calibrate(QUICK, [tmp_path / "no.tif"])
+    # One size is named, not the one that training images need beside it.
+    with pytest.raises(InputError, match=r"smaller than 16 x 16 .* at least 16 x 16") as told:
+        calibrate(QUICK, [images[0][:10]], size=SIDE)
+    assert "64 x 64" not in str(told.value)
+
+
+def test_few_crops_are_warned_of(tmp_path) -> None:
+    with pytest.warns(UserWarning, match="19 crops make .* bound loose: .* up to 5 %"):
+        calibrate(QUICK, crops=19, size=SIDE, device="cpu")
+    result, _ = drawn(np.random.default_rng(2))
+    assert "bound loose" in result.calibrated(fitted(19)).report["warnings"][0]
+    assert result.calibrated(fitted(100)).report["warnings"] == []
+
+
+def test_crops_of_one_image_are_no_images() -> None:
+    rng = np.random.default_rng(0)
+    image = rng.random((32, 32)) * 100
+    found = calibrate(QUICK, [image], crops=19, size=SIDE, device="cpu")
+    assert (found.images, found.distinct_images) == (19, 1)
+    assert found.basis == "19 crops of 1 image" and found.basis in repr(found)
+    # Without it there is nothing left to judge it by.
+    assert set(found.calibrated_coverage.values()) == {None}
+    assert found.bright_coverage is None and found.decile_coverage is None
+    result, _ = drawn(rng)
+    parts = found.model_copy(update={"parts": fitted(19).parts})
+    told = result.calibrated(parts).report
+    assert told["calibration"] == "calibrated on 19 crops of 1 image"
+    assert told["intervals"]["distinct_images"] == 1
+    # Of a file that does not say, as before.
+    old = found.model_copy(update={"distinct_images": None})
+    assert old.basis == "19 images"
 
 
 @pytest.mark.parametrize(
@@ -185,6 +179,9 @@ def test_clean_images_give_the_crops(tmp_path) -> None:
         ({}, {"crops": 18}, "whole number of 19 or more"),
         ({}, {"size": 8}, "size = 8"),
         ({}, {"images": []}, "no clean image"),
+        ({}, {"images": 5}, "images = 5 is no image"),
+        ({}, {"pixel_size": (1.0, 2.0, 3.0)}, "give one number above 0, or 2"),
+        ({}, {"pixel_size": 0.0}, "pixel_size = 0.0"),
         ({}, {"photons": -2.0}, "not above the background"),
         ({"valid": np.ones((4, 4))}, {}, "`valid` mask"),
     ],
@@ -238,6 +235,15 @@ def test_what_is_read_from_the_image_need_not_agree() -> None:
     )
     with pytest.warns(UserWarning, match="contrast of 2 to 2, this result has 30"):
         bright.calibrated(found)
+    noisy = dict(report, noise={"sigma": 5.0, "sigma_error": 0.1})
+    other = Result.from_image(result.samples, Image.from_array(result.mean), recipe, noisy)
+    assert found.matches(other) == []
+    with pytest.warns(UserWarning, match=r"noise of 0\.2 of the contrast, this result has 1\.67"):
+        assert "noise of 0.2" in other.calibrated(found).report["warnings"][-1]
+    # Files that do not hold the ratio are judged by what they do hold.
+    parts = {name: part for name, part in found.parts.items() if name != "noise_ratio"}
+    with pytest.warns(UserWarning, match=r"noise of 0\.2 of the contrast"):
+        other.calibrated(found.model_copy(update={"parts": parts}))
     nameless = Result.from_image(result.samples, Image.from_array(result.mean))
     assert "does not know" in found.matches(nameless)[0]
 

@@ -62,6 +62,32 @@ def test_photon_transfer(gain: float, offset: float, read: float) -> None:
     )
 
 
+@pytest.mark.parametrize(("gain", "offset", "read"), [(0.3, 100.5, 2.0), (0.5, 100.2, 1.2)])
+def test_read_noise_with_rounding_and_without(gain: float, offset: float, read: float) -> None:
+    dark, flat = frames(0, 20, gain, offset, read, 1), frames(900, 20, gain, offset, read, 2)
+    found = measure_camera(dark, flat)
+    # A data sheet has the camera's own; the likelihood describes the frames as they are.
+    assert found.own_read_noise == pytest.approx(read, rel=0.03)
+    assert found.noise().read_noise == found.read_noise
+    assert found.read_noise == pytest.approx(true_read(gain, read), rel=0.03)
+    assert found.report()["own_read_noise"] == found.own_read_noise and found.grey_step == 1
+    assert not any("grey values" in w for w in found.warnings)
+    scaled = measure_camera(dark * 16, flat * 16)
+    assert scaled.grey_step == 16
+    assert scaled.own_read_noise == pytest.approx(found.own_read_noise)
+    fine = np.random.default_rng(0).normal(0, 1e-3, dark.shape)
+    unrounded = measure_camera(dark + fine, flat)
+    assert unrounded.grey_step == 0 and unrounded.own_read_noise == unrounded.read_noise
+
+
+@pytest.mark.parametrize("offset", [100.0, 100.25, 100.5])
+def test_noise_finer_than_the_grey_values_is_warned_of(offset: float) -> None:
+    dark, flat = frames(0, 20, 0.3, offset, 1, 1), frames(900, 20, 0.3, offset, 1, 2)
+    found = measure_camera(dark, flat)
+    assert any("the read noise is mostly rounding" in w for w in found.warnings)
+    assert found.own_read_noise_error > 0.05 > 5 * found.read_noise_error
+
+
 def test_one_flat_of_two_frames_is_enough() -> None:
     dark, flat = frames(0, 2, 2, 100, 3, 1), frames(500, 2, 2, 100, 3, 2)
     found = measure_camera(dark, flat)
@@ -236,6 +262,8 @@ def test_a_stack_tells_what_an_image_of_it_cannot(fade: float, drift: float) -> 
     assert abs(found.offset - 100) < 3 * report["offset_error"]
     assert report["estimated"] == ["gain", "offset", "read_noise"]
     assert found.pixels_per_value == 1
+    square = report["read_noise"] ** 2 - 1 / 12 / found.gain**2
+    assert report["own_read_noise"] == pytest.approx(np.sqrt(max(square, 0)))
 
 
 def test_stacks_that_are_none() -> None:

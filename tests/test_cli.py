@@ -72,7 +72,7 @@ MISTAKES = {
     "no number": (BLUR + "--forward.sigma x", r"--forward.sigma: unable to convert \"x\""),
     "choice": (BLUR + "--forward.boundary perodic", r"did you mean \"periodic\""),
     "no value": ("reconstruct a.tif -o o.tif --forward", r"--forward requires an argument"),
-    "auto": (PG + "--noise.gain -1", r"gain = -1 is not allowed, give a number > 0"),
+    "auto": (PG + "--noise.gain -1", r"gain = -1 is not allowed, give a number >= 1e-12"),
     "auto text": (
         PG + "--noise.gain x",
         r"gain = .x. .*give a number or a file, or auto$",
@@ -109,7 +109,7 @@ MISTAKES = {
     "train weight": ("train a.tif -o run --weight er", r"write FOLDER=2"),
     "train widths": ("train a.tif -o run --channels 30,60", r"multiples of 8"),
     "train synthetic": ("train a.tif -o run --synthetic", r"leave one of both out"),
-    "train from": ("train --synthetic -o run --from none", r"'none' does not exist"),
+    "train from": ("train --synthetic -o run --from none", r"there is no prior 'none'"),
     "fraction of a side": ("sample --shape 16.5 16 -o o.tif", r"\"16\.5\" is no whole number"),
     "train onto a file": ("train --synthetic -o b.tif --steps 1", r"'b\.tif' is a file"),
     "train credits": ("train a.tif -o run --credits no.md", r"--credits no\.md cannot be read"),

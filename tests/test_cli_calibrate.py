@@ -56,7 +56,9 @@ def test_calibrate_then_reconstruct_as_python_does(folder, capsys) -> None:
         "samples": 4,
         "seed": 3,
     }
-    same = napari_dps.calibrate(recipe, crops=19, size=16, photons=20.0, seed=3, device="cpu")
+    assert err.count("warning: 19 crops make a calibration's bound loose") == 1
+    with pytest.warns(UserWarning, match="bound loose"):
+        same = napari_dps.calibrate(recipe, crops=19, size=16, photons=20.0, seed=3, device="cpu")
     saved = Calibration.load("c.json")
     assert saved.lambdas == same.lambdas and saved.ranks == same.ranks
     line = f"reconstruct y.npy {CHOICES} --seed 3 -q"
@@ -144,6 +146,7 @@ def _counted(function, calls):
         ("-o c.json", "brightness"),
         ("-o c.json --photons 9 --sampler wiener", "point estimate"),
         ("-o c.json --photons 9 --crops 9", "19 or more"),
+        ("-o c.json --photons 9 --crops -1", "19 or more"),
         ("-o c.json --photons 9 --images none.tif", "'none.tif' does not exist"),
         ("--photons 9", "needs --out"),
     ],

@@ -10,6 +10,7 @@ from napari_dps import Recipe, reconstruct, simulate
 from napari_dps.components import make
 from napari_dps.errors import InputError, RecipeError
 from napari_dps.grid import Grid
+from napari_dps.run import Run
 
 FAST = {"kind": "mmps", "steps": 10}
 GRID = Grid((12, 10), pixel_size=(0.4, 0.6), dtype="float64")
@@ -148,3 +149,60 @@ def test_a_chain_simulates_and_restores():
     result = reconstruct(y, forward=model, noise=noise, prior=prior, sampler=FAST, samples=2)
     assert result.mean.shape == truth.shape
     assert np.abs(result.mean - truth).mean() < 3
+
+
+KSPACE = {"kind": "fourier-mask", "object": "real", "acceleration": 2}
+
+
+def test_what_the_measuring_step_knows_holds_for_the_chain():
+    blurred = [{"kind": "gaussian-blur", "sigma": 1.0}, KSPACE]
+    with pytest.raises(RecipeError, match="give the noise 'gaussian'"):
+        Recipe(forward=chain(*blurred), noise="poisson")
+    assert Recipe(forward="compose", noise="poisson").forward.steps == ()
+    rows, columns = np.mgrid[:64, :64]
+    image = 20 * np.exp(-((rows - 30) ** 2 + (columns - 25) ** 2) / 60)
+    noise = {"kind": "gaussian", "sigma": 0.3}
+    y = simulate(image, forward=chain(*blurred), noise=noise)
+    parts = {"forward": chain(*blurred), "noise": "gaussian", "prior": "gaussian"}
+    for given in (y, y[0] + 1j * y[1]):
+        job = Run(given, parts)
+        assert job._datum.axes[-2:] == "YX" and job._prepared.frames.shape[1:] == (2, 64, 64)
+        assert job.recipe.noise.sigma == pytest.approx(0.3, rel=0.1)
+    stack = Run(np.stack([y[0] + 1j * y[1]] * 3), parts)
+    assert stack._datum.axes == "CYX" and stack._prepared.frames.shape == (3, 2, 64, 64)
+
+
+def test_complex_objects_enter_by_the_first_step():
+    steps = [{**KSPACE, "object": "complex"}]
+    noise = {"kind": "gaussian", "sigma": 0.01}
+    x = np.random.default_rng(0).random((16, 16)) * np.exp(0.5j)
+    seen = simulate(x, forward=chain(*steps), noise=noise)
+    assert np.array_equal(seen, simulate(x, forward=steps[0], noise=noise))
+
+
+def test_saturation_is_told_to_the_masks_of_a_chain():
+    frames = np.array([[[1.0, 600.0], [700.0, 2.0]]])
+    steps = [{"kind": "gaussian-blur"}, {"kind": "inpaint", "saturated": True}]
+    model = make("forward", {"kind": "compose", "full_scale": 600.0, "steps": steps})
+    assert model.measured_pixels(frames).tolist() == [[[True, False], [False, True]]]
+
+
+def test_findings_of_the_measuring_step_are_kept():
+    rows, columns = np.mgrid[:8, :8]
+    probe = 9 * np.exp(-((rows - 4) ** 2 + (columns - 3) ** 2) / 8) * np.exp(0.2j * rows)
+    scan = {"probe": probe, "positions": [[0, 0], [3, 4]], "refine_probe": True}
+    model = chain({"kind": "ptychography", **scan, "refinement_passes": 2}, STEPS[2])
+    grid = Grid((2, 8, 8), dtype="float64")
+    x = torch.rand((1, 2, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    report = {}
+    found = model.resolved(model.steps[0].bind(grid)(x)[0].numpy(), grid, report)
+    assert "probe" in report and not found.steps[0].refine_probe
+    assert found.steps[1] == model.steps[1] and model.steps[0].refine_probe
+    assert found.bind(grid).phase_free and not chain(*STEPS).bind(GRID).phase_free
+    assert chain(*STEPS).resolved(np.ones((1, 12, 10)), GRID, {}).steps == chain(*STEPS).steps
+
+
+def test_the_response_of_a_sinogram_is_kept():
+    grid = Grid((10, 16), dtype="float64")
+    alone = make("forward", "radon").bind(grid)
+    assert chain({"kind": "gaussian-blur"}, {"kind": "radon"}).bind(grid).response == alone.response

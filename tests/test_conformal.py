@@ -36,6 +36,12 @@ def test_factor_is_the_smallest_that_meets_the_bound(level, count) -> None:
     if count > crops_needed(level):
         others = [brute(scores[:k] + scores[k + 1 :], level) for k in range(count)]
         assert fit_without_each(scores, level) == others
+    if count - 2 >= crops_needed(level):
+        # Two crops of one image are left out together, though they lie apart.
+        of = ["one", *range(1, count - 1), "one"]
+        without = fit_without_each(scores, level, of)
+        assert without[0] == without[-1] == brute(scores[1:-1], level)
+        assert without[1:-1] == others[1:-1]
 
 
 def test_a_mean_that_is_exact_needs_no_width() -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from napari_dps._quantiles import samples_needed
+from napari_dps.cli import main
 from napari_dps.errors import InputError
 from napari_dps.evaluate import (
     bias,
@@ -19,6 +22,7 @@ from napari_dps.evaluate import (
     spread_skill,
     ssim,
 )
+from napari_dps.result import Result
 
 
 def posterior(rng: np.random.Generator, count: int, spread: float = 1.0):
@@ -124,6 +128,53 @@ def test_compare_takes_what_the_samples_allow(rng) -> None:
     assert few["coverage"]["0.8"] == pytest.approx(0.8, abs=0.03)
     none = compare(samples[0], truth)
     assert none["crps"] is None and none["samples"] == 0
+
+
+def test_a_calibrated_result_is_judged_by_its_own_intervals_too(rng) -> None:
+    """Samples of a third of the spread cover too little; scaled by three they cover."""
+    samples, truth = posterior(rng, 20, spread=1 / 3)
+    mean = samples.mean(axis=0)
+    plain = compare(mean, truth, samples)
+    assert plain["calibrated_coverage"] is None
+    found = compare(mean, truth, samples, lambdas={"0.9": 3 * 1.645, "0.95": 3 * 1.96})
+    assert found["nominal_coverage"] == found["coverage"] == plain["coverage"]
+    assert found["nominal_coverage"]["0.9"] < 0.5
+    assert found["calibrated_coverage"]["0.9"] == pytest.approx(0.9, abs=0.02)
+    assert found["calibrated_coverage"]["0.95"] == pytest.approx(0.95, abs=0.02)
+    # Of a result without its samples the deviation serves; a fitted gain scales it.
+    held = {"lambdas": {"0.9": 3 * 1.645}, "std": samples.std(axis=0, ddof=1) / 2}
+    without = compare(mean / 2, truth, fit=True, **held)["calibrated_coverage"]["0.9"]
+    gain = fit_gain(mean / 2, truth)[0]
+    same = compare(gain * mean / 2, truth, lambdas=held["lambdas"], std=gain * held["std"])
+    assert without == pytest.approx(same["calibrated_coverage"]["0.9"], abs=0.02)
+    assert compare(mean, truth, lambdas={"0.9": 1.0})["calibrated_coverage"] is None
+
+
+def test_the_command_tells_nominal_and_calibrated_coverage_apart(
+    tmp_path, monkeypatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(32, 32)).astype(np.float32)
+    np.save("truth.npy", truth)
+    report = {
+        "intervals": {"lambdas": {"0.9": 5.5, "0.875": 5.0}},
+        "calibration": "calibrated on 100 images",
+    }
+    result = Result(0.3 * rng.normal(size=(20, 32, 32)), report=report)
+    low, high = result.interval(0.9)
+    covered = np.mean((low <= truth) & (truth <= high))
+    for write in (("mean", "std", "samples"), ("mean", "std")):
+        result.save("o.tif", write=write)
+        assert main("evaluate o.tif truth.npy --json".split()) == 0
+        answer = json.loads(capsys.readouterr().out)
+        assert answer["calibrated_coverage"]["0.9"] == pytest.approx(covered, abs=2e-3)
+        nominal = answer["nominal_coverage"]["0.9"]
+        assert nominal is None if "samples" not in write else nominal < 0.5
+    assert main("evaluate o.tif truth.npy".split()) == 0
+    out = capsys.readouterr().out
+    assert "coverage of nominal 90% intervals" in out
+    assert "coverage of calibrated 87.5% intervals" in out
 
 
 def test_compare_fits_only_when_asked(rng) -> None:

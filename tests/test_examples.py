@@ -152,6 +152,7 @@ def test_samplers_are_compared_on_one_measurement(monkeypatch, capsys, words, ki
         assert lines[0].endswith("(one image)")
 
 
+@pytest.mark.filterwarnings("ignore:.*bound loose")  # few crops are quick
 def test_calibrated_intervals_fits_once_and_restores(monkeypatch, tmp_path, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import napari_dps
+from napari_dps.api import simulate_image
 from napari_dps.components import make
 from napari_dps.core.likelihood import GaussianLikelihood
 from napari_dps.core.streams import Streams
@@ -133,3 +134,39 @@ def test_noise_that_k_space_does_not_show():
     for kspace, words in ((sharp, "still hold the object"), (sharp[:, 26:38, 26:38], "too few")):
         with pytest.raises(InputError, match=words):
             make("forward", forward).white_noise(kspace[None])
+
+
+SLICES = np.stack([truth(1)[0, 0].numpy(), truth(1)[0, 0].numpy()[::-1]])
+
+
+@pytest.mark.parametrize("axes", [None, "TYX", "ZYX"])
+def test_every_slice_of_a_stack_has_both_parts(axes):
+    kspace = np.fft.fftshift(np.fft.fft2(SLICES, norm="ortho"), (-2, -1))
+    forward = {"kind": "fourier-mask", "object": "real", "acceleration": 1}
+    noise = {"kind": "gaussian", "sigma": 0.01}
+    job = Run(kspace, {"forward": forward, "noise": noise, "prior": "gaussian"}, axes=axes)
+    job._bind()
+    assert job._datum.axes == "CYX"
+    y = job._problem.y[:, 0] + 1j * job._problem.y[:, 1]
+    assert np.allclose(y, kspace, atol=1e-6)
+
+
+@pytest.mark.parametrize("object", ["real", "complex"])
+def test_a_simulated_stack_is_taken_back(object):
+    forward = {"kind": "fourier-mask", "object": object}
+    parts = {"forward": forward, "noise": {"kind": "gaussian", "sigma": 0.01}}
+    stack = SLICES[[0, 1, 0]]
+    seen = simulate_image(stack * np.exp(0.3j) if object == "complex" else stack, parts)
+    assert (seen.axes, seen.shape) == ("ZCYX", (3, 2, *SHAPE))
+    job = Run(seen, {**parts, "prior": "gaussian"})
+    job._bind()
+    assert np.allclose(job._problem.y.reshape(seen.shape), seen.data)
+
+
+def test_noise_is_told_from_the_frequencies_that_count():
+    noise = np.random.default_rng(0).normal(0, 0.5, (1, 2, 64, 64))
+    chosen = model(acceleration=1)
+    lost = np.hypot(*np.meshgrid(*[np.arange(64) - 32] * 2)) > 34
+    valid = np.broadcast_to(~lost, noise.shape)
+    found = chosen.white_noise(np.where(valid, noise, 0), valid=valid)
+    assert found[0] == pytest.approx(0.5, rel=0.1)

@@ -50,6 +50,8 @@ def test_names_table_and_plot(rng):
     columns = found.columns()
     assert set(columns) == {"name", "value", "low", "high", "std", "found"}
     axes = found.plot()
+    many = napari_dps.measure(rng.normal(size=(399, 2, 2)), np.mean, level=0.995)
+    assert many.plot().get_legend().get_texts()[0].get_text() == "99.5 % interval (nominal)"
     assert axes.get_ylabel() == "ADU"
     assert [t.get_text() for t in axes.get_xticklabels()] == ["low", "high"]
 
@@ -62,6 +64,45 @@ def test_what_some_samples_lack_is_told_and_kept_out():
     assert found.low[0] >= 20
     few = napari_dps.measure(samples, lambda image: image[0, 0] if image[0, 0] >= 30 else np.nan)
     assert np.isnan(few.low[0]) and few.found[0] == 0.25
+
+
+def test_a_function_may_change_its_copy(rng):
+    result = Result(rng.normal(size=(19, 4, 4)))
+    before = result.samples.copy()
+
+    def above_least(image):
+        image -= image.min()
+        return image.mean()
+
+    found = napari_dps.measure(result, above_least)
+    np.testing.assert_array_equal(result.samples, before)
+    assert found.draws[0, 0] == pytest.approx(before[0].mean() - before[0].min(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (None, "returned None; it must return a number"),
+        ("3", "returned str; it must return a number"),
+        ([1.0, None], "returned list; it must return a number"),
+        ({"a": None}, "returned None for 'a'"),
+        ({"a": "x"}, "returned str for 'a'"),
+        ({"a": np.ones(4)}, r"array of shape \(4,\) for 'a'; a name must stand for one number"),
+        (1j, "complex value; .* real"),
+        ({"a": np.complex64(2)}, "complex value for 'a'"),
+        ([1.0, 2j], "complex value"),
+        ([[1.0], [1.0, 2.0]], "returned list; it must return a number"),
+    ],
+)
+def test_what_is_no_number_is_one_sentence(value, words):
+    with pytest.raises(InputError, match=words):
+        napari_dps.measure(np.ones((19, 4, 4)), lambda image: value)
+
+
+def test_numbers_come_in_many_forms():
+    forms = {"a": np.ones(1), "b": True, "c": np.float32(2)}
+    assert napari_dps.measure(np.ones((19, 4, 4)), lambda image: forms).value.tolist() == [1, 1, 2]
+    assert len(napari_dps.measure(np.ones((19, 4, 4)), lambda image: [])) == 0
 
 
 def test_refusals(rng):
@@ -91,6 +132,35 @@ def test_regions_of_an_image_and_of_frames():
         RegionMean(labels)(image[:-1])
     with pytest.raises(InputError, match="one region at least"):
         RegionMean(np.zeros((4, 4), int))
+
+
+def test_labels_may_be_large_and_may_be_a_file(tmp_path):
+    labels = np.zeros((40, 48), np.int64)
+    labels[2:6, 3:9], labels[20:25, 20:30] = 2_000_000_000, 7
+    image = np.where(labels == 7, 2.0, 5.0)
+    large = RegionMean(labels)(image)
+    assert large == {"mean 7": 2.0, "mean 2000000000": 5.0}
+    np.save(tmp_path / "labels.npy", labels)
+    assert RegionMean(str(tmp_path / "labels.npy"))(image) == large
+    with pytest.raises(InputError, match=r"none\.tif"):
+        RegionMean(tmp_path / "none.tif")
+    with pytest.raises(InputError, match="labels must be whole numbers"):
+        RegionMean([["a"]])
+
+
+def test_thresholds_that_are_none(rng):
+    for threshold in ("li", None, float("nan")):
+        with pytest.raises(InputError, match='give a number, or "otsu"'):
+            Objects(threshold=threshold)
+    image = rng.normal(size=(8, 8))
+    image[0, 0] = np.nan
+    with pytest.raises(InputError, match="finite values, but 1 of 64 are not"):
+        Objects()(image)
+    with pytest.raises(InputError, match="finite values"):
+        Colocalisation(other=np.ones((8, 8)) + np.arange(8))(image)
+    for threshold in (None, "1", float("inf")):
+        with pytest.raises(InputError, match="finite number"):
+            probability_above(np.ones((4, 8, 8)), threshold)
 
 
 def test_objects_are_counted_and_weighed():
@@ -123,6 +193,52 @@ def test_width_of_a_spot_in_micrometres(width):
     assert math.isnan(found(np.ones((40, 48))))
     oblique = FWHM(LineProfile((4, 8), (36, 40)))
     assert oblique(spot(20, 24, width)) == pytest.approx(width, rel=0.03)
+
+
+@pytest.mark.parametrize("reach", [3, 4, 5, 6, 10])
+def test_a_line_that_ends_on_the_flank_has_no_width(reach):
+    image = 100 * spot(20, 24, 10)
+    assert math.isnan(FWHM(LineProfile((20, 24 - reach), (20, 24 + reach)))(image))
+    one_side = FWHM(LineProfile((20, 4), (20, 24 + reach)))
+    assert math.isnan(one_side(image))
+
+
+def test_width_needs_a_line_of_three_widths_and_no_more():
+    image = 100 * spot(20, 24, 10)
+    assert FWHM(LineProfile((20, 12), (20, 36)))(image) == pytest.approx(10, rel=0.03)
+    assert FWHM(LineProfile((20, 9), (20, 39)))(image) == pytest.approx(10, rel=0.01)
+
+
+def test_one_dark_pixel_makes_no_spot_wider():
+    image = 5 + 100 * spot(20, 24, 10)
+    line = LineProfile((20, 2), (20, 46))
+    clean = FWHM(line)(image)
+    for column in (3, 40, 45):
+        dark = image.copy()
+        dark[20, column] = -50
+        assert FWHM(line)(dark) == pytest.approx(clean, rel=0.01)
+
+
+def test_level_of_each_side_is_its_own_and_its_share_is_checked():
+    image = 100 * spot(20, 24, 6) + np.where(X > 24, 20.0, 0.0)
+    line = LineProfile((20, 4), (20, 44))
+    # Half maximum at 50 on the left, at (100 + 20)/2 of a spot that begins at 120 on the right.
+    assert 5.5 < FWHM(line)(image) < 6.5
+    assert FWHM(line, ends=0.2)(image) == pytest.approx(FWHM(line)(image), rel=0.01)
+    for ends in (0, 0.5, -1):
+        with pytest.raises(InputError, match=r"above 0 and below 0\.5"):
+            FWHM(line, ends=ends)
+
+
+def test_lines_outside_the_image_and_without_a_band_are_refused():
+    image = spot(20, 24, 5)
+    for start, end in (((-100, -100), (200, 200)), ((20, 4), (20, 48)), ((-1, 3), (9, 9))):
+        with pytest.raises(InputError, match=r"leaves the image of shape \(40, 48\)"):
+            LineProfile(start, end)(image)
+    assert len(LineProfile((-0.5, -0.5), (39.4, 47.4))(image)) > 60
+    for width in (0, -2, 1.5):
+        with pytest.raises(InputError, match="is no band"):
+            LineProfile((20, 2), (20, 45), width=width)
 
 
 def test_distance_of_two_spots_and_of_none():
@@ -184,6 +300,18 @@ def test_colocalisation(rng):
     assert math.isnan(inside["pearson"]) and inside["M1"] == 1.0
     with pytest.raises(InputError, match="two channels along axis 0"):
         Colocalisation()(np.zeros((3, 10, 10)))
+    # A channel without contrast has no threshold of its own.
+    flat = Colocalisation()(np.stack([a, np.ones((10, 10))]))
+    assert all(math.isnan(value) for value in flat.values())
+    planes = Colocalisation(other=np.stack([first] * 3), mask=np.ones((20, 20)))
+    assert planes(np.stack([first] * 3))["pearson"] == pytest.approx(1)
+    with pytest.raises(InputError, match=r"the mask has shape \(3, 10\), but a channel has"):
+        Colocalisation(mask=np.ones((3, 10)))(np.stack([a, b]))
+    with pytest.raises(InputError, match="holds no pixel"):
+        Colocalisation(mask=np.zeros((10, 10)))(np.stack([a, b]))
+    for thresholds in ("li", 0.5, (0.5,), (0.5, None)):
+        with pytest.raises(InputError, match='give two numbers, or "otsu"'):
+            Colocalisation(thresholds=thresholds)
 
 
 def test_ring_correlation_of_equal_and_of_unlike_images(rng):
@@ -193,6 +321,19 @@ def test_ring_correlation_of_equal_and_of_unlike_images(rng):
     assert frequency[0] == pytest.approx(0.5 / 64) and frequency[-1] < 0.5
     _, other = ring_correlation(image, rng.normal(size=(64, 64)))
     assert np.abs(other[4:]).mean() < 0.15
+
+
+def test_rings_need_square_pixels_and_a_number_of_rings(rng):
+    samples = rng.normal(size=(20, 16, 16))
+    oblong = Result(samples, scale=(0.5, 0.1), units=("micrometer", "micrometer"))
+    for pixel in (None, 0.1):
+        with pytest.raises(InputError, match=r"0.5 by 0.1 micrometer: .* need square ones"):
+            fourier_ring_correlation(oblong, pixel_size=pixel)
+    even = Result(samples, scale=(0.1, 0.1), units=("micrometer", "micrometer"))
+    assert fourier_ring_correlation(even).position_unit == "cycles/micrometer"
+    for rings in (-1, 0, 2.5):
+        with pytest.raises(InputError, match="whole number of 1 or more"):
+            fourier_ring_correlation(samples, rings=rings)
 
 
 def test_resolution_is_where_samples_part(rng):

@@ -10,6 +10,7 @@ from napari_dps.uncertainty.measure import from_draws, measure
 from napari_dps.uncertainty.measure_calibration import (
     MeasureCalibration,
     calibrate_measurement,
+    calibrate_what_fits,
     cases_needed,
 )
 
@@ -67,7 +68,7 @@ def test_narrow_or_biased_draws_are_made_to_cover(rng, bias, shrink):
     again = [m.calibrated(fitted) for m in found]
     inside = [m.low[0] <= t <= m.high[0] for m, t in zip(again, truths, strict=True)]
     assert np.mean(inside) == pytest.approx(0.9, abs=0.06)
-    assert again[0].note == "calibrated on 200 cases"
+    assert again[0].note == "calibrated on 200 cases (recipe not compared)"
     assert again[0].draws is found[0].draws  # only the interval changes
 
 
@@ -122,6 +123,56 @@ def test_cases_must_fit_each_other(rng):
     other = from_draws(rng.normal(size=(20, 1)), ["distance"], level=0.9, unit="px")
     with pytest.raises(InputError, match="case 19 is 'distance' in 'px'"):
         calibrate_measurement(truths, [*found[:-1], other])
+
+
+def test_of_several_values_those_are_calibrated_that_it_is_of(rng):
+    truths, found = planted(rng, 40)
+    fitted = calibrate_measurement(truths, found)
+    names = ["sum 1", "mean 1", "sum 7"]
+    mixed = from_draws(rng.normal(size=(20, 3)), names, level=0.9, unit="photons")
+    both = calibrate_what_fits(mixed, fitted)
+    strict = mixed.select("sum 1", "sum 7").calibrated(fitted)
+    assert (both.low[0], both.high[2]) == (strict.low[0], strict.high[1])
+    assert (both.low[1], both.high[1]) == (mixed.low[1], mixed.high[1])
+    told = "calibrated on 40 cases (recipe not compared)"
+    assert both.notes == (told, "nominal", told)
+    assert both.note == f"sum: {told}; the rest nominal"
+    assert both.select("mean 1").note == "nominal" and both.select("sum 7").note == told
+    whole = calibrate_what_fits(mixed.select("sum 1"), fitted)
+    assert whole.note == told and whole.notes == ()
+    with pytest.raises(InputError, match="is of 'sum', but the measurement holds 'mean 1'"):
+        calibrate_what_fits(mixed.select("mean 1"), fitted)
+
+
+def test_a_number_in_a_name_is_part_of_it(rng):
+    """Manders' M1 and M2 are two quantities; regions 1 and 2 have one."""
+    cases = [from_draws(rng.normal(size=(20, 1)), ["M1"], level=0.9) for _ in range(20)]
+    fitted = calibrate_measurement([0.0] * 20, cases)
+    assert fitted.quantity == "M1"
+    with pytest.raises(InputError, match="is of 'M1', but the measurement holds 'M2'"):
+        from_draws(rng.normal(size=(20, 1)), ["M2"], level=0.9).calibrated(fitted)
+    frames = from_draws(rng.normal(size=(20, 1)), ["mean 12, frame 3"], level=0.9)
+    assert calibrate_measurement([0.0] * 20, [frames] * 20).quantity == "mean"
+
+
+def test_noise_unlike_that_of_the_cases_is_warned_of(rng):
+    def case(sigma, error):
+        recipe = Recipe(
+            noise={"kind": "gaussian", "sigma": sigma}, prior="gaussian",
+            sampler={"kind": "pigdm", "steps": 10}, samples=20,
+        )  # fmt: skip
+        report = {
+            "prior": {"kind": "gaussian", "name": "g", "hash": "1"}, "scale": [2.0],
+            "noise": {"sigma": sigma, "sigma_error": error},
+        }  # fmt: skip
+        result = Result(rng.normal(size=(20, 4, 4)), recipe=recipe, report=report)
+        return measure(result, np.mean)
+
+    fitted = calibrate_measurement([0.0] * 20, [case(0.05, 0.0) for _ in range(20)])
+    assert case(0.06, 0.01).calibrated(fitted).note == "calibrated on 20 cases"
+    other = case(1.07, 0.01)  # estimated: no other recipe, but another problem
+    with pytest.warns(UserWarning, match=r"noise of 0\.025 of the contrast, this .* 0\.535"):
+        assert other.calibrated(fitted).note == "calibrated on 20 cases at other noise"
 
 
 def restored(rng, steps):

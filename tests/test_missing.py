@@ -2,13 +2,16 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
+from napari_dps import simulate
 from napari_dps.components import make
 from napari_dps.errors import InputError, RecipeError
 from napari_dps.grid import Grid
 from napari_dps.image import Image
 from napari_dps.prepare import prepare
 from napari_dps.recipe import Recipe
+from napari_dps.run import Run
 from napari_dps.saturation import full_scale
 
 
@@ -101,3 +104,121 @@ def test_a_frame_that_is_all_full_is_refused():
     data[0, :8] = 3
     with pytest.raises(InputError, match="every pixel of a frame is saturated"):
         prepare(Image.from_array(data, axes="TYX"), Recipe())
+
+
+def stack_and_mask():
+    """Return three frames, and a mask in which each lacks other rows."""
+    stack = np.random.default_rng(0).poisson(50, (3, 16, 20)).astype(np.float64)
+    mask = np.ones(stack.shape)
+    for k in range(3):
+        mask[k, 4 * k : 4 * k + 4] = 0
+    return stack, mask
+
+
+@pytest.mark.parametrize("axes", ["ZYX", "TYX", "YXT"])
+@pytest.mark.parametrize("chained", [False, True])
+def test_a_mask_may_have_the_shape_of_a_whole_stack(axes, chained):
+    stack, mask = stack_and_mask()
+    order = ["TYX".index(letter) for letter in axes.replace("Z", "T")]
+    lost = {"kind": "inpaint", "mask": mask.transpose(order)}
+    blur = {"kind": "gaussian-blur", "sigma": 0.5}
+    forward = {"kind": "compose", "steps": [blur, lost]} if chained else lost
+    job = Run(stack.transpose(order), {"forward": forward, "prior": "gaussian"}, axes=axes)
+    job._bind()
+    assert np.array_equal(job._problem.valid[:, 0].numpy(), mask != 0)
+    assert job._problem.operator.operator.measured is None
+
+
+def test_a_mask_of_one_plane_holds_for_every_plane_of_a_volume():
+    _, mask = stack_and_mask()
+    model = make("forward", {"kind": "inpaint", "mask": mask[0]})
+    assert np.array_equal(model.bind(Grid((2, 16, 20))).measured.numpy(), [mask[0] != 0] * 2)
+
+
+def test_masks_of_stacks_that_do_not_fit_are_one_sentence():
+    stack, mask = stack_and_mask()
+    job = {"forward": {"kind": "inpaint", "mask": mask[:2]}, "prior": "gaussian"}
+    with pytest.raises(InputError, match=r"shape \(2, 16, 20\), but the frame has \(16, 20\)"):
+        Run(stack, job)
+    full = {"forward": {"kind": "inpaint", "mask": np.ones(stack.shape)}, "prior": "gaussian"}
+    with pytest.raises(InputError, match="nonzero everywhere"):
+        Run(stack, full)._bind()
+    whole = {"kind": "inpaint", "mask": mask}
+    with pytest.raises(InputError, match="here every frame is measured alike: give a mask of one"):
+        simulate(stack, forward=whole)
+    early = {"kind": "compose", "steps": [whole, {"kind": "gaussian-blur"}]}
+    with pytest.raises(InputError, match=r"step 1 of compose.*every frame is measured alike"):
+        Run(stack, {"forward": early, "prior": "gaussian"})._bind()
+
+
+def spots(peak, side=64):
+    """Return the counts of bright spots on a dark ground."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:side, :side]
+    places = rng.uniform(8, side - 8, (6, 2))
+    light = sum(np.exp(-((rows - a) ** 2 + (columns - b) ** 2) / 18) for a, b in places)
+    return rng.poisson(5 + peak * light).astype(np.float64)
+
+
+CLIPPED = np.minimum(spots(6000.0), 4095)
+FULL = {
+    "12 bits, shifted up": ((CLIPPED * 16).astype(np.uint16), 65520),
+    "fractions": (CLIPPED / 4095, 1.0),
+    "fractions in single precision": ((CLIPPED / 4095).astype(np.float32), 1.0),
+    "pixels summed": (CLIPPED.reshape(32, 2, 32, 2).sum((1, 3)), 16380),
+    "any level": (np.minimum(CLIPPED, 3000).astype(np.uint16), 3000),
+    "a level without steps": (np.minimum(spots(60.0) + 0.1 * np.pi * spots(9.0), 40.0), 40.0),
+}
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_every_full_scale_is_found_and_left_out(name):
+    image, level = FULL[name]
+    job = Run(image, {"prior": "gaussian", "noise": "poisson"}, device="cpu")
+    full = image >= level
+    told = job._prepared.saturated
+    assert told == {"pixels": full.sum(), "value": level, "left_out": True}
+    assert np.array_equal(job._prepared.valid[0], ~full)
+    assert sum("saturated" in words for words in job.warnings) == 1
+
+
+ROWS, COLUMNS = np.mgrid[:64, :64]
+DISC = (np.hypot(ROWS - 30, COLUMNS - 33) < 15).astype(np.float64)
+SOFT = gaussian_filter(DISC, 1.5)
+FLAT = {
+    "mask": DISC,
+    "phantom": 4095 * DISC + 800 * (ROWS > 50),
+    "disc": 1000 * SOFT + 10,
+    "disc of full height": 4095 * SOFT,
+    "disc of fractions": SOFT.astype(np.float32),
+    "rounded disc": np.round(3000 * SOFT).astype(np.uint16),
+    "few photons": np.random.default_rng(0).poisson(4 * DISC),
+    "single photons": np.random.default_rng(0).binomial(1, 0.2 + 0.7 * DISC),
+    "photons": np.random.default_rng(0).poisson(2 + 200 * DISC),
+    "most of the field": 500 * (1 - SOFT),
+}
+
+
+@pytest.mark.parametrize("name", FLAT)
+def test_flat_maxima_lose_no_pixel(name):
+    image = FLAT[name]
+    assert full_scale(image) is None
+    job = Run(image, {"prior": "gaussian", "noise": "poisson"}, device="cpu")
+    assert job._prepared.valid is None and job._prepared.saturated["pixels"] in (
+        0,
+        (image == image.max()).sum(),
+    )
+
+
+def test_where_in_doubt_pixels_stay_and_the_report_says_so():
+    image = 500 * (1 - SOFT)
+    job = Run(image, {"prior": "gaussian", "noise": "poisson"}, device="cpu")
+    full = int((image == image.max()).sum())
+    assert job._prepared.valid is None
+    assert job._prepared.saturated == {"pixels": full, "value": 500.0, "left_out": False}
+    assert any("seem to be saturated at 500 and count as measured" in w for w in job.warnings)
+    # Whoever says what the full scale is needs no guess.
+    forward = {"kind": "identity", "full_scale": 1e6}
+    told = Run(image, {"forward": forward, "prior": "gaussian", "noise": "poisson"}, device="cpu")
+    assert told._prepared.saturated["pixels"] == 0
+    assert not any("saturated" in w for w in told.warnings)

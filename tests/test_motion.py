@@ -6,8 +6,9 @@ import torch
 
 from napari_dps import reconstruct, simulate
 from napari_dps.components import make
-from napari_dps.errors import RecipeError
+from napari_dps.errors import InputError, RecipeError
 from napari_dps.forward._motion import rasterised, straight, wandering
+from napari_dps.forward._reach import within_reach
 from napari_dps.grid import Grid
 
 FAST = {"kind": "mmps", "steps": 10}
@@ -99,3 +100,35 @@ def test_a_moved_image_is_restored():
     result = reconstruct(y, forward=forward, noise=noise, prior=prior, sampler=FAST, samples=2)
     assert abs(result.mean.max() - 80) < 0.5 * abs(y.max() - 80)
     assert result.report["misfit"] == pytest.approx(1, abs=0.3)
+
+
+@pytest.mark.parametrize(
+    ("blur", "remedy", "side"),
+    [
+        ({"kind": "gaussian-blur", "sigma": 200.0}, "sigma", 96),
+        ({"kind": "motion-blur", "length": 400.0, "angle": 45.0}, "length", 96),
+        ({"kind": "motion-blur", "path": "random", "extent": 401.0, "intensity": 0.0}, "extent", 0),
+    ],
+)
+def test_a_blur_wider_than_the_image_reaches_over_the_image_only(blur, remedy, side):
+    grid = Grid((32, 32), dtype="float64")
+    model = make("forward", blur)
+    operator = model.bind(grid)
+    assert max(operator.x_shape) <= 96 and (not side or operator.x_shape == (1, side, side))
+    flat = torch.ones((1, *operator.x_shape), dtype=torch.float64)
+    assert torch.allclose(operator(flat), torch.ones((1, 1, 32, 32), dtype=torch.float64))
+    told = " ".join(model.warnings(grid))
+    assert "wider than the image" in told and "of its light" in told
+    if side:
+        assert "times the image's" in told and f"a smaller `{remedy}` makes" in told
+    wrapped = make("forward", {**blur, "boundary": "periodic"})
+    assert wrapped.warnings(grid) == [] and wrapped.bind(grid).x_shape == (1, 32, 32)
+    for small in ({"kind": "gaussian-blur"}, {"kind": "motion-blur"}):
+        assert make("forward", small).warnings(grid) == []
+
+
+def test_a_path_that_keeps_away_from_its_centre_is_refused():
+    psf = np.zeros((41, 41))
+    psf[0, 0] = psf[-1, -1] = 0.5
+    with pytest.raises(InputError, match=r"an image of \(8, 8\) pixels reaches; give a larger"):
+        within_reach(psf, Grid((8, 8)), "extend")

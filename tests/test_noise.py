@@ -82,6 +82,11 @@ def test_json_round_trip(noise: Any) -> None:
         {"kind": "poisson-gaussian", "read_noise": -1},
         {"kind": "poisson-gaussian", "gain": 0},
         {"kind": "poisson-gaussian", "read_niose": 1},
+        {"kind": "gaussian", "sigma": 1e-300},
+        {"kind": "gaussian", "sigma": 1e300},
+        {"kind": "poisson", "gain": 1e-300},
+        {"kind": "poisson-gaussian", "gain": 1e300},
+        {"kind": "poisson-gaussian", "read_noise": 1e300},
     ],
 )
 def test_values_out_of_range_are_refused(spec: dict[str, Any]) -> None:

@@ -190,9 +190,11 @@ def test_what_is_left_auto_is_estimated_beside_a_map() -> None:
         ({"offset": np.full(SHAPE, np.nan)}, "NaN"),
         ({"offset": "nowhere.npy"}, "'nowhere.npy' is not allowed, there is no such file"),
         ({"read_noise": np.full(SHAPE, -1.0)}, "must be at least 0"),
-        ({"gain": -1}, "gain = -1 .*> 0"),
-        ({"gain": "-1"}, "gain = '-1' .*> 0"),
-        ({"gain": float("nan")}, "> 0"),
+        ({"gain": -1}, "gain = -1 .*>= 1e-12"),
+        ({"gain": "-1"}, "gain = '-1' .*>= 1e-12"),
+        ({"gain": float("nan")}, ">= 1e-12"),
+        ({"gain": MAPS["gain"] * 1e20}, r"gain map goes .*1e-12 to 1e\+12 is allowed"),
+        ({"read_noise": np.full(SHAPE, 1e20)}, "read noise map goes"),
         ({"gain": [[1.0, 2.0], [3.0]]}, "gain"),
         ({"read_noise": True}, "read_noise"),
         ({"offset": ""}, "offset"),
@@ -218,7 +220,7 @@ def test_command_line_takes_maps(tmp_path: Path, capsys: Any) -> None:
     expected = napari_dps.simulate(truth().astype(np.float32), (None, noise))
     np.testing.assert_array_equal(np.load(tmp_path / "y.npy"), expected)
     assert main([*words, "-2"]) == 2
-    assert "> 0" in capsys.readouterr().err
+    assert ">= 1e-12" in capsys.readouterr().err
 
 
 def test_the_form_gives_numbers_maps_and_the_reciprocal(qtbot: Any, qapp: Any) -> None:

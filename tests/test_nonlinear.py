@@ -232,3 +232,52 @@ def test_inverse_of_a_response():
         assert torch.allclose(back, known, atol=1e-6)
         beyond = torch.tensor([1e6], dtype=torch.float64)
         assert float(curve.inverse(beyond)) == (50.0 if flat else 100.0)
+
+
+class Centred(torch.nn.Module):
+    def forward(self, x):
+        return x - x.mean() + 5
+
+
+class Noisy(torch.nn.Module):
+    def forward(self, x):
+        return x + torch.randn_like(x)
+
+
+class Rooted(torch.nn.Module):
+    def forward(self, x):
+        return torch.sqrt(torch.abs(x))
+
+
+class Boxed(torch.nn.Module):
+    """A mean over a box whose kernel is written in the code, in single precision."""
+
+    def forward(self, x):
+        return torch.nn.functional.conv2d(x, torch.ones(1, 1, 3, 3) / 9, padding=1)
+
+
+@pytest.mark.parametrize(
+    ("module", "word"),
+    [
+        (Centred(), "gives another measurement of an object beside others"),
+        (Noisy(), "must be deterministic"),
+        (Rooted(), "no finite derivative where the object is zero"),
+    ],
+)
+def test_modules_that_cannot_be_trusted_are_refused(module, word, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch calls TorchScript deprecated
+        torch.jit.script(module).save(str(tmp_path / "module.pt"))
+    for scale in (1.0, 50.0):
+        with pytest.raises(InputError, match=f"module.pt'.*{word}"):
+            bound(module=str(tmp_path / "module.pt"), module_scale=scale)
+
+
+def test_a_module_with_constants_of_single_precision_simulates(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(Boxed()).save(str(tmp_path / "boxed.pt"))
+    forward = {"kind": "nonlinear-blur", "module": str(tmp_path / "boxed.pt")}
+    image = np.random.default_rng(0).random((16, 18))
+    y = simulate(image, forward=forward, noise={"kind": "gaussian", "sigma": 1e-6})
+    assert y[4, 5] == pytest.approx(image[3:6, 4:7].mean(), abs=1e-4)

@@ -60,6 +60,61 @@ class Numpy(Squared):
         return torch.as_tensor(x.detach().numpy() ** 2)
 
 
+class Rooted(Wrong):
+    """Twice the object gives twice the signal, but of sums it is no sum."""
+
+    def measure(self, x):
+        return (x**2 + torch.roll(x, 1, -1) ** 2 + 1e-12).sqrt()
+
+
+class Mixing(Squared):
+    def measure(self, x):
+        return x.mean() * torch.ones_like(x) + 0.1 * x
+
+
+class Random(Squared):
+    def measure(self, x):
+        return x + 0.01 * torch.randn_like(x)
+
+
+class Complex(Squared):
+    def measure(self, x):
+        return torch.fft.fft2(x)
+
+
+class Logarithm(Squared):
+    def measure(self, x):
+        return torch.log(x)
+
+
+class Root(Squared):
+    def measure(self, x):
+        return x.abs().sqrt()
+
+
+class Raising(Squared):
+    def measure(self, x):
+        raise ValueError("the lens is missing")
+
+
+class Negative(Squared):
+    margin: ClassVar[int] = -3
+
+
+class Empty(FunctionModel):
+    kind: Literal["empty"] = "empty"
+
+
+class Constants(FunctionModel):
+    """Its kernel is of single precision, whatever the object is."""
+
+    kind: Literal["constants"] = "constants"
+    affine: ClassVar[bool] = True
+
+    def measure(self, x):
+        return torch.nn.functional.conv2d(x, torch.full((1, 1, 3, 3), 1 / 9), padding=1)
+
+
 def spot():
     rows, cols = np.mgrid[:24, :24]
     return 20 + 60 * np.exp(-((rows - 11) ** 2 + (cols - 13) ** 2) / 10.0)
@@ -94,11 +149,37 @@ def test_a_function_that_is_not_affine_restores():
 
 @pytest.mark.parametrize(
     ("model", "word"),
-    [(Wrong(), "says that it is affine"), (Small(), "is expected here"), (Numpy(), "torch")],
+    [
+        (Wrong(), "says that it is affine.*twice the signal"),
+        (Small(), "is expected here"),
+        (Numpy(), "torch"),
+        (Rooted(), "says that it is affine.*sum of their signals"),
+        (Mixing(), r"Mixing.measure gives another measurement of an object beside others"),
+        (Random(), "must be deterministic"),
+        (Complex(), "complex numbers.*give their magnitude"),
+        (Logarithm(), "NaN or infinite values where the object is zero"),
+        (Root(), "no finite derivative where the object is zero"),
+        (Raising(), r"cannot take a batch of shape \(2, 1, 12, 14\) \(ValueError: the lens is"),
+        (Negative(), "a margin of -3; give 0 or more"),
+        (Empty(), "Empty has no method `measure`; write one"),
+    ],
 )
 def test_functions_that_do_not_fit_are_one_sentence(model, word):
-    with pytest.raises(InputError, match=word):
-        model.bind(Grid((12, 14)))
+    for dtype in ("float32", "float64"):
+        with pytest.raises(InputError, match=word) as caught:
+            model.bind(Grid((12, 14), dtype=dtype))
+        assert "\n" not in str(caught.value)
+
+
+def test_constants_of_single_precision_are_enough():
+    y = simulate(spot(), forward=Constants(), noise={"kind": "gaussian", "sigma": 1e-6})
+    inner = np.lib.stride_tricks.sliding_window_view(spot(), (3, 3)).mean((2, 3))
+    assert np.allclose(y[1:-1, 1:-1], inner, rtol=1e-5)
+    operator = Constants().bind(Grid((12, 14), dtype="float64"))
+    x = torch.rand((3, *operator.x_shape), dtype=torch.float64)
+    z, jvp, vjp = operator.linearize(x)
+    assert {t.dtype for t in (z, jvp(x), vjp(z))} == {torch.float64}
+    assert operator.is_affine and torch.allclose(jvp(x), z, rtol=1e-5)
 
 
 def test_an_entry_point_brings_it_into_recipes(monkeypatch):

@@ -5,12 +5,14 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+import napari_dps
 from napari_dps.components import make
 from napari_dps.core.operator import dot_test
 from napari_dps.core.phasing import phase_by_projections
 from napari_dps.core.streams import Streams
 from napari_dps.errors import InputError, RecipeError
 from napari_dps.grid import Grid
+from napari_dps.recipe import Recipe
 from napari_dps.uncertainty.registration import register
 
 SIDE = 24
@@ -137,3 +139,36 @@ def test_a_number_of_bright_pixels_picks_the_sparse_solution():
     assert int((found.image > 0).sum()) <= 24
     assert np.linalg.norm(got - truth) < 0.05 * np.linalg.norm(truth)
     assert not chosen.multimodal
+
+
+@pytest.mark.parametrize("chained", [False, True])
+def test_the_word_autocorrelation_is_no_path(chained):
+    x = np.zeros((16, 16))
+    x[5:9, 4:10] = 30.0
+    far = {"kind": "phase-retrieval", "support": "autocorrelation"}
+    y = napari_dps.simulate(x, forward={"kind": "phase-retrieval"}, noise="poisson")
+    forward = {"kind": "compose", "steps": [far]} if chained else far
+    found = napari_dps.reconstruct(
+        y, forward=forward, prior="gaussian", sampler={"kind": "dps", "steps": 2}, samples=1
+    )
+    assert 0 < found.report["forward"]["support"]["share"] < 1
+    used = found.recipe.forward.steps[0] if chained else found.recipe.forward
+    assert used.support.load().shape == (16, 16)
+    with pytest.raises(InputError, match="there is no such file"):
+        napari_dps.reconstruct(y, forward={"kind": "phase-retrieval", "support": "nowhere.npy"})
+
+
+@pytest.mark.parametrize("noise", ["poisson", "poisson-gaussian"])
+def test_magnitudes_are_no_counts(noise):
+    far = {"kind": "phase-retrieval", "measured": "magnitude"}
+    with pytest.raises(RecipeError, match=r"'intensity' with the counts.*'gaussian', with sigma 0"):
+        Recipe(forward=far, noise=noise)
+    with pytest.raises(RecipeError, match="magnitudes are roots of counts"):
+        Recipe(forward={"kind": "compose", "steps": ["gaussian-blur", far]}, noise=noise)
+    assert Recipe(forward=far, noise="gaussian").forward.measured == "magnitude"
+    assert Recipe(forward="phase-retrieval", noise=noise).noise.kind == noise
+
+
+def test_a_support_of_another_shape_is_told_the_objects():
+    with pytest.raises(InputError, match=r"the object has \(16, 16\): give a support of the obj"):
+        model(support=np.ones((32, 32))).bind(Grid((32, 32)))

@@ -58,6 +58,25 @@ def test_noise_around_a_volume_is_not_taken_for_light():
     assert np.abs(offset).max() < 0.1
 
 
+@pytest.mark.parametrize("place", [(3, 3), (30, 44), (1, 20)])
+def test_one_hot_pixel_is_no_light(place):
+    rows, columns = np.mgrid[:41, :52]
+    spot = 100 + 300 * np.exp(-((rows - 20) ** 2 / 18 + (columns - 26) ** 2 / 32))
+    image = np.random.default_rng(0).poisson(spot).astype(np.float64)
+    clean = psf(image).kernel(Grid((64, 80)))
+    image[place] = 5000
+    kernel = psf(image).kernel(Grid((64, 80)))
+    offset, spread = moments(kernel)
+    assert np.abs(offset).max() < 0.3 and np.abs(np.subtract(kernel.shape, clean.shape)).max() <= 4
+    assert spread == pytest.approx(moments(clean)[1], rel=0.03)
+
+
+def test_light_in_a_single_pixel_is_a_psf():
+    image = np.random.default_rng(0).normal(100, 5, (31, 31))
+    image[15, 15] = 3000
+    assert psf(image).kernel(Grid((64, 64))).max() > 0.9
+
+
 @pytest.mark.parametrize("factor", [0.5, 0.8, 2.0, 3.0])
 def test_resampling_keeps_light_and_width(factor):
     size = (0.2 * factor, 0.1 * factor, 0.1 * factor)

@@ -10,6 +10,7 @@ from napari_dps.core.likelihood import PoissonLikelihood
 from napari_dps.core.streams import Streams
 from napari_dps.errors import InputError, RecipeError
 from napari_dps.grid import Grid
+from napari_dps.recipe import Recipe
 from napari_dps.uncertainty.registration import register
 
 SIDE = 16
@@ -130,3 +131,10 @@ def test_bad_parameters_and_objects_are_refused():
         model(wavelength=-1.0)
     with pytest.raises(InputError, match="scan and probe span"):
         model().measurement_shape((2, 64, 64))
+
+
+def test_magnitudes_are_no_counts():
+    with pytest.raises(RecipeError, match="magnitudes are roots of counts"):
+        Recipe(forward=model(measured="magnitude"), noise="poisson")
+    assert Recipe(forward=model(measured="magnitude"), noise="gaussian").noise.kind == "gaussian"
+    assert Recipe(forward=model(), noise="poisson").noise.kind == "poisson"

@@ -13,6 +13,9 @@ from napari_dps.demo._baselines import filtered_back_projection
 from napari_dps.errors import InputError, RecipeError
 from napari_dps.forward import _radon
 from napari_dps.grid import Grid
+from napari_dps.image import Image
+from napari_dps.report import object_coordinates
+from napari_dps.run import Run
 
 skimage_transform = pytest.importorskip("skimage.transform")
 
@@ -129,3 +132,35 @@ def test_bad_parameters_and_slices_are_refused():
         make("forward", {"kind": "radon", "angular_range": 0})
     with pytest.raises(InputError, match="square"):
         make("forward", "radon").measurement_shape((20, 30))
+
+
+@pytest.mark.parametrize("layout", ["angles-detector", "detector-angles"])
+@pytest.mark.parametrize("chained", [False, True])
+def test_a_slice_takes_the_detectors_pitch_alone(layout, chained):
+    values = np.random.default_rng(0).poisson(50, (12, 16)).astype(np.float64)
+    scale, units, begin = (15.0, 0.5), ("degree", "micrometer"), (30.0, 7.0)
+    if layout == "detector-angles":
+        values, scale, units, begin = values.T, scale[::-1], units[::-1], begin[::-1]
+    turned = {"kind": "radon", "layout": layout}
+    forward = turned
+    if chained:
+        steps = [{"kind": "gaussian-blur", "sigma": 0.5, "boundary": "periodic"}, turned]
+        forward = {"kind": "compose", "steps": steps}
+    job = Run(
+        Image(values, "YX", scale, units, begin),
+        {"forward": forward, "prior": "gaussian", "samples": 1},
+    )
+    job._bind()
+    assert job.recipe.forward.object_pixel_size(job._grid) == (0.5, 0.5)
+    found = object_coordinates(job.image, job, (16, 16))
+    assert found.scale == (0.5, 0.5) and found.units == ("micrometer", "micrometer")
+    assert found.translate == (7.0, 7.0)
+
+
+def test_a_count_that_contradicts_the_angles_is_refused():
+    with pytest.raises(InputError, match="count = 9, but 12 angles were given; leave `count` out"):
+        make("forward", {"kind": "radon", "angles": np.arange(12.0), "count": 9}).bind(
+            Grid((12, 16))
+        )
+    same = make("forward", {"kind": "radon", "angles": np.arange(12.0), "count": 12})
+    assert same.bind(Grid((12, 16))).y_shape == (1, 12, 16)

@@ -15,6 +15,8 @@ from napari_dps import Recipe, Result, reconstruct
 from napari_dps.cli import main
 from napari_dps.errors import InputError
 from napari_dps.plugin.words import result_text
+from napari_dps.uncertainty.verdict import page as page_module
+from napari_dps.uncertainty.verdict.finders import TITLES
 from napari_dps.uncertainty.verdict.page import flat
 
 CHOICES = (
@@ -88,6 +90,79 @@ def test_a_mark_is_told_by_sign_and_word(restored, tmp_path):
     findings = {k: {**v, "alarm": k == "flux"} for k, v in told["findings"].items()}
     text = text_of(restored.with_maps(restored.maps, {**told, "findings": findings}), tmp_path)
     assert "✓</b> fine" in text and "✗</b> alarm" in text
+
+
+def rows_of(text: str) -> dict[str, tuple[str, str]]:
+    """Return the word of every question's mark, and its sentence, by its title."""
+    found = re.findall(r"</b> ([a-z ]+)</span><div><h3>(.*?)</h3><p>(.*?)</p>", text)
+    return {html.unescape(title): (word, html.unescape(said)) for word, title, said in found}
+
+
+def test_what_was_not_asked_and_what_was_not_told_is_not_fine(restored, tmp_path):
+    found = rows_of(text_of(restored, tmp_path))
+    for title in TITLES.values():
+        assert (
+            found[title][0] == "not asked" and "napari_dps.assess(result, image)" in found[title][1]
+        )
+    told = dict(restored.report["verdict"])
+    unsure = {"title": TITLES["familiarity"], "sentence": "Not told: it is small.", "told": False}
+    told["findings"] = {
+        **told["findings"], "familiarity": {**unsure, "alarm": False, "numbers": {}}
+    }  # fmt: skip
+    told["closer"] = True
+    found = rows_of(text_of(restored.with_maps({}, told), tmp_path))
+    assert found[TITLES["familiarity"]] == ("not told", "Not told: it is small.")
+    assert "does not arise" in found[TITLES["support"]][1]
+    one = Result(restored.samples[:1], report={"verdict": told})
+    word, said = rows_of(text_of(one, tmp_path))[TITLES["stability"]]
+    assert word == "not told" and "Too few samples" in said
+
+
+def test_a_closer_look_names_no_question_as_not_asked(restored, tmp_path):
+    told = dict(restored.report["verdict"])
+    names = {n: {"title": t, "sentence": "Said.", "alarm": False, "numbers": {}}
+             for n, t in TITLES.items()}  # fmt: skip
+    told["findings"] = {**told["findings"], **names}
+    found = rows_of(text_of(restored.with_maps({}, told), tmp_path))
+    # Without "told", as older files are.
+    assert all(found[title] == ("fine", "Said.") for title in TITLES.values())
+
+
+@pytest.mark.parametrize(
+    ("noise", "forward", "measured", "object_", "scale"),
+    [
+        ("poisson", "identity", "electrons", "electrons", "electrons"),
+        ({"kind": "poisson", "gain": 2.0}, "identity", "ADU", "ADU", "electrons"),
+        ({"kind": "gaussian", "sigma": 1.0}, "identity", *["input units"] * 3),
+        ("poisson", "phase-retrieval", "electrons", "root electrons", "root electrons"),
+    ],
+)
+def test_pictures_and_intensities_have_units(
+    noise, forward, measured, object_, scale, tmp_path, monkeypatch
+):
+    seen: list[str] = []
+    monkeypatch.setattr(page_module, "picture", lambda a, k, unit="": seen.append(unit) or "data:x")
+    recipe = Recipe(noise=noise, forward=forward)
+    report = {"scale": [300.0], "background": [1.0]}
+    result = Result(np.random.default_rng(4).random((3, 8, 8)), recipe=recipe, report=report)
+    maps = {"measurement": np.ones((8, 8)), "whitened_residual": np.ones((8, 8))}
+    text = text_of(result.with_maps(maps), tmp_path)
+    assert seen == [measured, object_, object_, "sd"]
+    assert f"<td>scale</td><td>300 {scale}</td>" in text
+    assert f"<td>background</td><td>1 {scale}</td>" in text
+
+
+def test_a_stack_has_the_range_of_its_scales_and_all_axes_their_pixel_size(tmp_path):
+    report = {"scale": [100.0 + k for k in range(10)], "background": [1.0] * 10}
+    samples = np.random.default_rng(5).random((2, 10, 3, 8, 8))
+    result = Result(
+        samples, "TZYX", scale=(1.0, 0.3, 0.1, 0.11),
+        units=("second", *["micrometer"] * 3), recipe=Recipe(), report=report,
+    )  # fmt: skip
+    text = text_of(result, tmp_path)
+    assert "<td>scale</td><td>100 to 109 (10 values) electrons</td>" in text
+    assert "<td>background</td><td>1 (10 values) electrons</td>" in text
+    assert "Z 0.3 micrometer, Y 0.1 micrometer, X 0.11 micrometer" in text
 
 
 def test_a_loaded_result_gives_the_same_page(restored, tmp_path):

@@ -4,48 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
+from verdict_cases import BLUR, blurred, judge, scene
 
 import napari_dps
-from napari_dps import Recipe, Result, _resultfile, assess, reconstruct
+from napari_dps import Result, _resultfile, assess, reconstruct
 from napari_dps.components import make
-from napari_dps.core.problem import Problem
 from napari_dps.errors import InputError
-from napari_dps.grid import Grid
 from napari_dps.uncertainty.verdict import assess as assessing
-from napari_dps.uncertainty.verdict._fit import fit
-from napari_dps.uncertainty.verdict._residuals import DRAWS, Residuals
-from napari_dps.uncertainty.verdict.datafit import data_fit
+from napari_dps.uncertainty.verdict._residuals import DRAWS
 from napari_dps.uncertainty.verdict.evidence import Evidence, Finding
 from napari_dps.uncertainty.verdict.flux import flux
 
 PRIOR = {"kind": "gaussian", "mean": -0.6, "std": 0.5, "correlation_length": 3}
 FAST = {"kind": "mmps", "steps": 8}
-BLUR = {"kind": "gaussian-blur", "sigma": 1.5}
-
-
-def scene(n: int = 48, peak: float = 200.0) -> np.ndarray:
-    """Return narrow spots on a background."""
-    rows, columns = np.mgrid[:n, :n]
-    places = np.random.default_rng(5).uniform(4, n - 4, (14, 2))
-    return 10 + peak * sum(np.exp(-((rows - a) ** 2 + (columns - b) ** 2) / 6.0) for a, b in places)
-
-
-def blurred(image: np.ndarray, sigma: float) -> np.ndarray:
-    f = np.hypot(*np.meshgrid(*[np.fft.fftfreq(n) for n in image.shape], indexing="ij"))
-    return np.fft.ifft2(np.fft.fft2(image) * np.exp(-2 * (np.pi * sigma * f) ** 2)).real
-
-
-def judge(y, z, *, noise="poisson", forward=BLUR, valid=None, seed=0) -> Finding:
-    """Return the finding on data ``y`` whose samples have the expectations ``z`` (S, Y, X)."""
-    recipe = Recipe(forward=forward, noise=noise)
-    likelihood = recipe.noise.bind(Grid(y.shape, None, "cpu", "float32"))
-    mask = None if valid is None else torch.as_tensor(valid)[None, None]
-    problem = Problem(torch.as_tensor(y).float()[None, None], None, None, likelihood, mask)
-    residuals = Residuals(seed)
-    images = torch.as_tensor(np.asarray(z)).float()[:, None]
-    residuals.add(problem, images, [(s, 0) for s in range(len(images))])
-    return data_fit(fit(residuals.frames[0], problem), recipe)
 
 
 @pytest.mark.parametrize("peak", [2.0, 200.0])
@@ -150,6 +121,8 @@ def test_noise_that_neighbours_share_is_no_structure():
 
 def test_light_that_gets_lost_is_noticed():
     assert not flux(1000.0, 1010.0, 32.0, "electrons").alarm
+    near = flux(1000.0, 970.0, 8.0, "electrons")
+    assert not near.alarm and not near.told and near.sentence.startswith("Not clear")
     lost = flux(1e6, 0.9e6, 1e3, "electrons")
     assert lost.alarm and "10.0% less light" in lost.sentence
 
@@ -202,6 +175,15 @@ def test_maps_of_other_shapes_are_refused(result):
         result.with_maps({"line": np.zeros(4)})
 
 
+@pytest.mark.parametrize("far", [1e10, 1e20, 1e30])
+def test_samples_far_off_the_data_are_judged(far):
+    z = blurred(scene(), 2.0)
+    y = np.random.default_rng(1).poisson(z)
+    # Their figures overflow, and those drawn from the model have no spread left.
+    found = judge(y, far * np.stack((z, 2 * z)))
+    assert found.alarm and found.sentence.startswith(("The model does not explain", "Structure"))
+
+
 def test_a_closer_look_adds_findings(result, measured, tmp_path, monkeypatch):
     seen: list[Evidence] = []
 
@@ -214,6 +196,7 @@ def test_a_closer_look_adds_findings(result, measured, tmp_path, monkeypatch):
     saved = Result.load(result.save(tmp_path / "r.tif"))
     closer = assess(saved, measured)
     assert set(closer.report["verdict"]["findings"]) == {"data_fit", "flux", "closer"}
+    assert closer.report["verdict"]["closer"] and "closer" not in saved.report["verdict"]
     assert closer.report["verdict"]["alarm"] and closer.maps["m"].shape == (4, 4)
     assert "closer" not in saved.report["verdict"]["findings"]
     evidence = seen[0]
@@ -237,6 +220,14 @@ def test_an_older_result_is_judged_without_its_border(result, measured):
 def test_another_image_is_refused(result, measured):
     with pytest.raises(InputError, match="give the measurement itself"):
         assess(result, measured[:24])
+
+
+def test_a_stranger_of_the_same_shape_is_refused(result, measured):
+    with pytest.raises(InputError, match="its values differ"):
+        assess(result, measured[::-1])
+    older = result.with_maps({})
+    with pytest.raises(InputError, match="its sum differs"):
+        assess(older, measured + 1)
 
 
 def test_a_result_whose_recipe_is_unknown_is_refused(result, measured):

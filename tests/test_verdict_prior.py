@@ -120,6 +120,14 @@ def test_one_sample_has_no_gap() -> None:
     assert jensen.find(evidence_of(problem_of(), torch.zeros(1, 1, SIDE, SIDE).double())) is None
 
 
+def test_the_mean_distance_of_pairs_has_no_bias() -> None:
+    for correlation in (-1.0, -0.5, 0.0):
+        x = torch.as_tensor(paired(correlation, 2, (100, 100)))
+        # Of 10000 standard normal pixels; two pairs and two more independent samples alike.
+        assert jensen.mean_distance(x, True) == pytest.approx(100, rel=0.03)
+    assert jensen.mean_distance(x[:, None], False) == pytest.approx(100, rel=0.03)
+
+
 # -- stability ---------------------------------------------------------------------------------
 
 
@@ -165,12 +173,20 @@ def stable(samples: np.ndarray, **changed: Any) -> Any:
     return stability.find(Evidence(problem, x, samples.astype(np.float32), Recipe(), **changed))
 
 
+def test_the_error_of_the_mean_knows_that_partners_are_opposite() -> None:
+    samples = paired(-1.0, 2, (SIDE, SIDE))
+    found = stable(np.sign(samples), pairs=True)
+    # Every partner lies one away from its pair's mean: that is the deviation, not sqrt(4/3).
+    error = found.maps["error_of_the_mean"] * found.numbers["effective_mean"] ** 0.5
+    assert np.allclose(error, 1)
+
+
 def test_the_finding_speaks_up_for_copies_and_lone_restarts() -> None:
     spread = np.linspace(0.2, 3, SIDE)[:, None]
     good = stable(spread * (2 + paired(-0.5, 16, (SIDE, SIDE))), pairs=True)
     assert not good.alarm and good.maps["error_of_the_mean"].shape == (SIDE, SIDE)
     few = stable(paired(0.0, 1, (SIDE, SIDE)))
-    assert not few.alarm and "too few" in few.sentence
+    assert not few.alarm and not few.told and good.told and "too few" in few.sentence
     same = paired(0.0, 10, (SIDE, SIDE))
     same[4:] = same[0]
     rival = stable(spread * (2 + paired(-0.5, 16, (SIDE, SIDE))), restarts=(1.0, 1.6, 2.0))

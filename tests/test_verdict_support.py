@@ -29,6 +29,7 @@ from napari_dps.training.phantoms import phantom
 from napari_dps.uncertainty.verdict import appearance, familiarity, support
 from napari_dps.uncertainty.verdict.beside import facts_beside
 from napari_dps.uncertainty.verdict.evidence import Evidence
+from napari_dps.uncertainty.verdict.pairs import variance
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +69,53 @@ def test_what_was_not_measured_is_not_supported_and_what_was_seen_well_is() -> N
     assert mask[:, :2].max() == 0 and mask[:, 6:].min() == 1
     assert finding.numbers["unsupported_share"] == pytest.approx(mask.mean())
     assert support.find(Evidence(problem, x[:1], x[:1, 0].numpy(), recipe)) is None
+
+
+def opposite(pairs: int, spread: float) -> torch.Tensor:
+    """Return pairs at mean +- spread, whose variance is spread squared whatever their number."""
+    signs = torch.ones(pairs, 1, SIDE, SIDE).double()
+    signs[:, :, ::2] = -1
+    return torch.stack([spread * signs, -spread * signs], 1).reshape(2 * pairs, 1, SIDE, SIDE)
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_opposite_pairs_have_the_variance_that_more_of_them_have(count: int) -> None:
+    problem, recipe = problem_of(), Recipe(prior={"kind": "gaussian", "std": 0.5})
+    x = 0.3 + opposite(count, 0.5 * 0.4**0.5)
+    x[..., :2] += torch.linspace(0, 1, 2)
+    finding = support.find(Evidence(problem, x, x[:, 0].numpy(), recipe, pairs=True))
+    assert finding is not None and not finding.alarm
+    # Taken for independent, two pairs would seem to have 4/3 of it, more than one half.
+    assert finding.numbers["median_ratio"] == pytest.approx(0.4)
+    assert finding.maps["unsupported"].max() == 0 and "left 40 %" in finding.sentence
+
+
+def test_one_pair_does_not_know_its_variance() -> None:
+    problem, recipe = problem_of(), Recipe(prior={"kind": "gaussian", "std": 0.5})
+    x = opposite(1, 0.5)
+    finding = support.find(Evidence(problem, x, x[:, 0].numpy(), recipe, pairs=True))
+    assert finding is not None and not finding.told and not finding.alarm
+    assert not finding.maps and "draw 4" in finding.sentence
+
+
+def test_no_more_than_all_of_the_variance_is_left() -> None:
+    problem, recipe = problem_of(), Recipe(prior={"kind": "gaussian", "std": 0.5})
+    x = opposite(2, 0.6)
+    finding = support.find(Evidence(problem, x, x[:, 0].numpy(), recipe, pairs=True))
+    assert finding is not None and finding.numbers["median_ratio"] > 1
+    assert "have left all of the prior's variance" in finding.sentence
+
+
+@pytest.mark.parametrize("correlation", [-1.0, -0.5, 0.0])
+def test_the_variance_of_pairs_has_no_bias(correlation: float) -> None:
+    rng = np.random.default_rng(1)
+    one, other = rng.standard_normal((2, 3, 40_000))
+    second = correlation * one + (1 - correlation**2) ** 0.5 * other
+    samples = np.stack([one, second], 1).reshape(6, -1)
+    assert variance(samples, True).mean() == pytest.approx(1, rel=0.03)
+    odd = np.concatenate([samples, 9 + samples[:1]])
+    assert np.array_equal(variance(odd, True), variance(samples, True))
+    assert np.array_equal(variance(samples, False), samples.var(0, ddof=1))
 
 
 def test_the_spread_of_a_prior_follows_the_local_intensity() -> None:
@@ -197,7 +245,7 @@ def test_a_prior_without_a_score_says_so() -> None:
     problem = problem_of()
     x = posterior(problem, 3)
     finding = familiarity.find(Evidence(problem, x, x[:, 0].numpy(), recipe))
-    assert finding is not None and not finding.alarm
+    assert finding is not None and not finding.alarm and not finding.told
     assert "no score for the prior 'gaussian'" in finding.sentence
 
 

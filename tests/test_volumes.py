@@ -184,9 +184,11 @@ def test_time_and_other_axes_are_frames_of_volumes(ball):
 
 def test_planes_in_chunks_give_the_same_volume(ball, monkeypatch):
     measured = simulate(ball, (AxialBlur(), "poisson"), 3)
+    # A step of mmps divides by the network's small eigenvalues and makes more of their rounding.
+    sampler = {"kind": "pigdm", "steps": 8}
 
     def restore():
-        return reconstruct(measured, forward=AxialBlur(), sampler=QUICK, samples=1).mean
+        return reconstruct(measured, forward=AxialBlur(), sampler=sampler, samples=1).mean
 
     whole = restore()
     original = bound_run.whole_prior
@@ -196,7 +198,7 @@ def test_planes_in_chunks_give_the_same_volume(ball, monkeypatch):
         return original(one)
 
     monkeypatch.setattr(bound_run, "whole_prior", chunked)
-    assert np.allclose(restore(), whole, rtol=1e-3, atol=0.05)
+    assert np.allclose(restore(), whole, rtol=1e-4, atol=0.01)
 
 
 def test_one_plane_of_a_volume_model_is_an_image(ball):

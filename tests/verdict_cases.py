@@ -1,4 +1,7 @@
-"""A problem of closed form for the verdict's findings: Gaussian prior, filter, Gaussian noise."""
+"""Cases for the verdict's findings: data with given expectations, and a problem of closed form.
+
+The latter has a Gaussian prior, a filter and Gaussian noise.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,16 @@ from napari_dps.core.covariance import power_law_spectrum
 from napari_dps.core.likelihood import GaussianLikelihood, Likelihood
 from napari_dps.core.operator import LinearOperator, MappedOperator
 from napari_dps.core.problem import Problem
+from napari_dps.grid import Grid
 from napari_dps.priors._gaussian import GaussianPrior
 from napari_dps.recipe import Recipe
-from napari_dps.uncertainty.verdict.evidence import Evidence
+from napari_dps.uncertainty.verdict._fit import fit
+from napari_dps.uncertainty.verdict._residuals import Residuals
+from napari_dps.uncertainty.verdict.datafit import data_fit
+from napari_dps.uncertainty.verdict.evidence import Evidence, Finding
 
 SIDE, SIGMA = 8, 0.5
+BLUR = {"kind": "gaussian-blur", "sigma": 1.5}
 
 
 class Filter(LinearOperator):
@@ -66,3 +74,27 @@ def posterior(problem: Problem, count: int, seed: int = 1) -> Tensor:
 def evidence_of(problem: Problem, x: Tensor, pairs: bool = False) -> Evidence:
     samples = problem.operator.to_object(x)[:, 0].numpy().astype(np.float32)
     return Evidence(problem, x, samples, Recipe(), 0, pairs)
+
+
+def scene(n: int = 48, peak: float = 200.0) -> np.ndarray:
+    """Return narrow spots on a background."""
+    rows, columns = np.mgrid[:n, :n]
+    places = np.random.default_rng(5).uniform(4, n - 4, (14, 2))
+    return 10 + peak * sum(np.exp(-((rows - a) ** 2 + (columns - b) ** 2) / 6.0) for a, b in places)
+
+
+def blurred(image: np.ndarray, sigma: float) -> np.ndarray:
+    f = np.hypot(*np.meshgrid(*[np.fft.fftfreq(n) for n in image.shape], indexing="ij"))
+    return np.fft.ifft2(np.fft.fft2(image) * np.exp(-2 * (np.pi * sigma * f) ** 2)).real
+
+
+def judge(y, z, *, noise="poisson", forward=BLUR, valid=None, seed=0) -> Finding:
+    """Return the finding on data ``y`` whose samples have the expectations ``z`` (S, Y, X)."""
+    recipe = Recipe(forward=forward, noise=noise)
+    likelihood = recipe.noise.bind(Grid(y.shape, None, "cpu", "float32"))
+    mask = None if valid is None else torch.as_tensor(valid)[None, None]
+    problem = Problem(torch.as_tensor(y).float()[None, None], None, None, likelihood, mask)
+    residuals = Residuals(seed)
+    images = torch.as_tensor(np.asarray(z)).float()[:, None]
+    residuals.add(problem, images, [(s, 0) for s in range(len(images))])
+    return data_fit(fit(residuals.frames[0], problem), recipe)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from napari_dps.errors import InputError
 from napari_dps.prepare import open_image
+from napari_dps.saturation import grey_step
 
 Array = NDArray[np.float64]
 
@@ -40,6 +41,8 @@ class Moments:
         Share of zeros, below which a camera cannot count.
     stuck : ndarray of bool
         Pixels that were clipped in any frame.
+    step : float
+        Spacing of the grey values in ADU; 0 if they are continuous.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Moments:
     clipped: float
     zeros: float
     stuck: NDArray[np.bool_]
+    step: float = 0.0
 
 
 @dataclass
@@ -145,7 +149,7 @@ def moments(given: Any, name: str, axes: str | None = None) -> Moments:
         )
     return Moments(
         name, len(frames), mean, variance, float(np.ptp(levels)) / 2, float(levels.std(ddof=1)),
-        clipped, zeros, stuck,
+        clipped, zeros, stuck, grey_step(np.stack(frames[:2])),
     )  # fmt: skip
 
 

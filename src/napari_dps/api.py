@@ -16,7 +16,7 @@ from napari_dps.datum import Datum, datum_of_object, grid_of, with_datum_last
 from napari_dps.errors import InputError, OutOfMemoryError
 from napari_dps.grid import Grid
 from napari_dps.image import Image
-from napari_dps.light import illuminated
+from napari_dps.light import gain_of, illuminated
 from napari_dps.prepare import open_image
 from napari_dps.recipe import Recipe
 from napari_dps.result import Result
@@ -200,7 +200,7 @@ def simulate_image(
     grid = _measurement_grid(model, source, spatial)
     statistics: NoiseModel = chosen.noise.resolve(np.zeros((1, *grid.shape)), report)
     gain, offset = statistics.camera()
-    operator = illuminated(model, grid, gain)
+    operator = illuminated(model, grid, gain_of(statistics, grid))
     likelihood = statistics.bind(grid)
     electrons = model.object_from_input(frames, gain, offset)
     out = []

@@ -369,8 +369,8 @@ class PixelMap(NumberOrArray):
 ArrayField = Annotated[ArrayRef, "path or array"]
 
 
-def load_mask(ref: ArrayRef, shape: tuple[int, ...], what: str) -> np.ndarray:
-    """Return a boolean mask of the given shape, nonzero meaning True.
+def load_mask(ref: ArrayRef, shape: tuple[int, ...], what: str, of: str = "image") -> np.ndarray:
+    """Return a boolean mask of the given shape, that of an ``of``, nonzero meaning True.
 
     Raises
     ------
@@ -380,8 +380,8 @@ def load_mask(ref: ArrayRef, shape: tuple[int, ...], what: str) -> np.ndarray:
     values = np.asarray(ref.load())
     if values.shape != tuple(shape):
         raise InputError(
-            f"the {what} has shape {values.shape}, but the image has {tuple(shape)}: "
-            f"give a {what} of the image's shape"
+            f"the {what} has shape {values.shape}, but the {of} has {tuple(shape)}: "
+            f"give a {what} of the {of}'s shape"
         )
     if values.dtype != bool and (not np.isfinite(values).all() or (values < 0).any()):
         raise InputError(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from napari_dps._phototransfer import CLIPPED, Moments, Transfer, fit_line, moments, shrink, usable
 from napari_dps.errors import InputError, RecipeError
+from napari_dps.noise._grey import less_rounding
 from napari_dps.noise.poisson_gaussian import PoissonGaussian
 
 __all__ = ["CameraCalibration", "measure_camera"]
@@ -26,6 +27,8 @@ Array = NDArray[np.float64]
 
 MAP_FRAMES = 20
 """Frames of the dark from which on maps of its pixels are worth having."""
+COARSE = 0.55
+"""Dark noise, in steps of the grey values, below which rounding hides what the camera has of it."""
 STEADY = 0.1
 """Largest change of the lamp, relative, within one flat."""
 
@@ -38,6 +41,8 @@ class CameraCalibration:
     ----------
     gain, offset, read_noise : float
         In ADU per electron, ADU, electrons: of all pixels together.
+        The read noise is that of the frames as they are, rounding to grey values included: so the
+        likelihood needs it.
     gain_error, offset_error, read_noise_error : float
         One standard deviation each.
     curve : list of dict
@@ -53,6 +58,10 @@ class CameraCalibration:
         How many went in.
     warnings : list of str
         What the user should know.
+    own_read_noise, own_read_noise_error : float
+        The camera's read noise less rounding, step^2 / 12 (EMVA 1288), in electrons; for sheets.
+    grey_step : float
+        Spacing of the grey values in ADU; 0 where they are continuous and nothing was rounded.
     """
 
     gain: float
@@ -68,6 +77,9 @@ class CameraCalibration:
     dark_frames: int
     flat_frames: int
     warnings: list[str] = field(default_factory=list)
+    own_read_noise: float = float("nan")
+    own_read_noise_error: float = float("nan")
+    grey_step: float = 0.0
 
     def noise(self, maps: bool = False) -> PoissonGaussian:
         """Return the camera as the noise of a recipe.
@@ -84,10 +96,11 @@ class CameraCalibration:
 
     def report(self) -> dict[str, Any]:
         """Return everything but the maps as plain values."""
-        names = ("gain", "offset", "read_noise")
+        names = ("gain", "offset", "read_noise", "own_read_noise")
         out = {k: getattr(self, k) for n in names for k in (n, f"{n}_error")}
         return {
             **out,
+            "grey_step": self.grey_step,
             "dark_frames": self.dark_frames,
             "flat_frames": self.flat_frames,
             "curve": self.curve,
@@ -234,6 +247,15 @@ def measure_camera(dark: Any, flats: Any, *, axes: str | None = None) -> CameraC
     of_square = float(dark_moments.variance[valid].std() / np.sqrt(valid.sum())) / gain**2
     relative = gain_error / gain
     read_error = float(np.hypot(of_square / (2 * max(read, 1e-12)), read * relative))
+    step = dark_moments.step
+    own, own_error = less_rounding(read_square, of_square, gain, step)
+    own_error = float(np.hypot(own_error, own * relative))
+    if gain * read < COARSE * step:
+        warnings.append(
+            f"the dark noise is {gain * read:.2g} ADU, finer than the grey values ({step:g} ADU "
+            "apart) can show: the read noise is mostly rounding, and that of the camera alone "
+            "uncertain; choose an analogue gain with more ADU per electron"
+        )
     typical = dark_moments.mean[valid]
     offset = float(np.median(typical))
     offset_error = float(dark_moments.jitter / np.sqrt(dark_moments.frames))
@@ -247,6 +269,9 @@ def measure_camera(dark: Any, flats: Any, *, axes: str | None = None) -> CameraC
         dark_frames=dark_moments.frames,
         flat_frames=sum(level.frames for level in levels),
         warnings=warnings,
+        own_read_noise=own,
+        own_read_noise_error=own_error,
+        grey_step=step,
     )  # fmt: skip
     dead = int((~valid).sum())
     if dead:

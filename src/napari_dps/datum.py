@@ -29,11 +29,15 @@ class Datum:
         ``"YX"`` or ``"ZYX"``, with a ``"C"`` before where the object has channels.
     colour : bool
         Whether the channels are red, green and blue.
+    pitched : str
+        The measurement's axes of which the object's pitch comes: both of rows and columns must be
+        lengths for the pixel size to be known, or the detector's alone.
     """
 
     axes: str = "YX"
     object_axes: str = "YX"
     colour: bool = False
+    pitched: str = "YX"
 
 
 def datum_of(image: Image, recipe: Recipe, colour: bool = False) -> Datum:
@@ -49,7 +53,7 @@ def datum_of(image: Image, recipe: Recipe, colour: bool = False) -> Datum:
         return Datum("CYX", "CYX", True)
     axes = "YX"
     if model.dimensions(image.axes, image.shape) == 3:
-        axes = _stack_axis(image, model.kind) + "YX"
+        axes = model.stack_axis(_leading(image, model.kind)) + "YX"
     spatial = "ZYX" if model.object_dimensions(image.axes, image.shape) == 3 else "YX"
     channels = "C" if model.object_channels() == 2 else ""
     taken = (set(image.axes) - set(axes)) & set(channels + spatial)
@@ -58,7 +62,11 @@ def datum_of(image: Image, recipe: Recipe, colour: bool = False) -> Datum:
             f"the object behind {model.kind!r} has axes {channels + spatial}, but '{image.name}' "
             f"has frames along {', '.join(sorted(taken))} already; give one of them at a time"
         )
-    return Datum(axes, channels + spatial)
+    pitched = "YX"
+    if len(axes) == len(spatial):
+        used = {axes[k] for k in model.object_axes_from(len(axes))}
+        pitched = "".join(letter for letter in "YX" if letter in used)
+    return Datum(axes, channels + spatial, pitched=pitched)
 
 
 def datum_of_object(image: Image, recipe: Recipe) -> str:
@@ -66,7 +74,8 @@ def datum_of_object(image: Image, recipe: Recipe) -> str:
     model = recipe.forward
     axes = "YX"
     if model.object_dimensions(image.axes, image.shape) == 3:
-        axes = _stack_axis(image, model.kind) + "YX"
+        leading = _leading(image, model.kind)
+        axes = ("Z" if "Z" in leading else leading[-1]) + "YX"
     if model.object_channels() == 2:
         at = image.axes.find("C")
         if at < 0 or image.shape[at] != 2:
@@ -78,14 +87,15 @@ def datum_of_object(image: Image, recipe: Recipe) -> str:
     return axes
 
 
-def _stack_axis(image: Image, kind: str) -> str:
-    leading = [letter for letter in image.axes if letter not in "YXS"]
+def _leading(image: Image, kind: str) -> str:
+    """Return the axes of a stack but Y and X."""
+    leading = "".join(letter for letter in image.axes if letter not in "YXS")
     if not leading:
         raise InputError(
             f"the forward model {kind!r} needs a stack, but '{image.name}' has one plane of shape "
             f"{image.shape}; give an image with one more axis"
         )
-    return "Z" if "Z" in leading else leading[-1]
+    return leading
 
 
 def with_datum_last(image: Image, axes: str) -> Image:
@@ -104,5 +114,5 @@ def grid_of(image: Image, datum: Datum, device: str = "cpu", dtype: str = "float
         factor = to_micrometer(image.units[at])
         sizes.append(np.nan if factor is None else image.scale[at] * factor)
     shape = tuple(image.shape[image.axes.index(letter)] for letter in axes)
-    known = bool(np.isfinite(sizes[-2:]).all())
+    known = all(np.isfinite(sizes[axes.index(letter)]) for letter in datum.pitched)
     return Grid(shape, tuple(sizes) if known else None, device, dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -124,8 +125,9 @@ def fit_gain(estimate: ArrayLike, truth: ArrayLike) -> tuple[float, float]:
 def coverage(samples: ArrayLike, truth: ArrayLike, level: float = 0.9) -> float:
     """Return the fraction of pixels whose truth lies in the central interval of the samples.
 
-    The interval is the result's own (ranks q (S + 1)), so that samples of the right posterior
-    cover `level` on average, whatever their number.
+    The interval is the nominal one, of the samples as drawn (ranks q (S + 1)), so that samples of
+    the right posterior cover `level` on average, whatever their number. A calibrated result gives
+    others: see :func:`calibrated_coverage`.
 
     Parameters
     ----------
@@ -145,6 +147,23 @@ def coverage(samples: ArrayLike, truth: ArrayLike, level: float = 0.9) -> float:
     check_level(level, len(draws))
     at = ranks([(1 - level) / 2, (1 + level) / 2], len(draws))
     low, high = quantiles(draws, at)
+    return float(np.mean((low <= known) & (known <= high)))
+
+
+def calibrated_coverage(mean: ArrayLike, std: ArrayLike, truth: ArrayLike, factor: float) -> float:
+    """Return the fraction of pixels whose truth lies within mean -+ factor times std.
+
+    Parameters
+    ----------
+    mean, std, truth : array-like, same shape
+        Of a result, in one unit.
+    factor : float
+        Of one level, as in ``result.report["intervals"]["lambdas"]`` of a calibrated result.
+    """
+    from napari_dps.uncertainty.conformal import scaled_interval
+
+    centre, known = _pair(mean, truth)
+    low, high = scaled_interval(centre, _pair(std, truth)[0], factor)
     return float(np.mean((low <= known) & (known <= high)))
 
 
@@ -216,6 +235,8 @@ def compare(
     *,
     fit: bool = False,
     pairs: bool = False,
+    lambdas: Mapping[str, float] | None = None,
+    std: ArrayLike | None = None,
 ) -> dict[str, Any]:
     """Return all metrics of a result.
 
@@ -229,13 +250,21 @@ def compare(
         Posterior samples; with two or more the error bars are judged too.
     fit : bool
         Whether to apply the fitted gain and offset before measuring.
+    pairs : bool
+        As in `spread_skill`.
+    lambdas : mapping, optional
+        Of a calibrated result: ``result.report["intervals"]["lambdas"]``.
+    std : array-like, shape image, optional
+        Of the samples, for the calibrated intervals; computed from them where left out.
 
     Returns
     -------
     dict
         ``psnr``, ``ssim``, ``rmse``, ``mae``, ``bias``, ``data_range``, ``gain``, ``offset``,
-        ``fitted``, ``samples``, ``coverage`` (by level), ``crps``, ``spread_skill``; None where
-        there are too few samples.
+        ``fitted``, ``samples``, ``nominal_coverage`` (by level, of the samples as drawn;
+        ``coverage`` is the same), ``calibrated_coverage`` (by level, of the intervals that the
+        result gives; None without lambdas), ``crps``, ``spread_skill``; None where there are too
+        few samples.
     """
     estimate, known = _pair(mean, truth)
     draws = None if samples is None else np.asarray(samples, dtype=np.float64)
@@ -245,6 +274,17 @@ def compare(
         draws = None if draws is None else gain * draws + offset
     count = 0 if draws is None else len(draws)
     spread = draws is not None and count >= 2
+    width: NDArray[Any] | None
+    if std is not None:
+        width = np.asarray(std, dtype=np.float64) * (abs(gain) if fit else 1.0)
+    else:
+        width = draws.std(axis=0, ddof=1) if draws is not None and spread else None
+    nominal = {
+        f"{level:g}": coverage(draws, known, level)
+        if draws is not None and count >= samples_needed(level)
+        else None
+        for level in LEVELS
+    }
     return {
         "psnr": psnr(estimate, known),
         "ssim": ssim(estimate, known),
@@ -256,12 +296,11 @@ def compare(
         "offset": offset,
         "fitted": fit,
         "samples": count,
-        "coverage": {
-            f"{level:g}": coverage(draws, known, level)
-            if draws is not None and count >= samples_needed(level)
-            else None
-            for level in LEVELS
-        },
+        "coverage": nominal,
+        "nominal_coverage": nominal,
+        "calibrated_coverage": None
+        if lambdas is None or width is None
+        else {k: calibrated_coverage(estimate, width, known, v) for k, v in lambdas.items()},
         "crps": crps(draws, known, pairs=pairs) if draws is not None and spread else None,
         "spread_skill": spread_skill(draws, known, pairs=pairs)
         if draws is not None and spread

@@ -15,7 +15,7 @@ class Grid:
         Shape of the measurement in pixels: (Y, X), or (Z, Y, X) of a volume.
     pixel_size : tuple of float or None
         Pixel pitch per axis in micrometres; None where that of Y or X is unknown, NaN along an
-        axis before them that has none.
+        axis that has none (the planes of a stack, the angles of a sinogram).
     device, dtype : str
         Names as torch knows them, e.g. ``"cuda"`` and ``"float32"``.
     """

@@ -5,6 +5,7 @@ stands for is built by ``bind(grid)``; only there may torch be imported.
 """
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
@@ -26,6 +27,8 @@ class Component(BaseModel):
     )
     group: ClassVar[str] = ""
     title: ClassVar[str] = ""
+    words: ClassVar[dict[str, tuple[str, ...]]] = {}
+    """Words that an array's field takes in place of a path, by the field's name."""
     kind: str
 
     def bind(self, grid: Grid) -> Any:
@@ -42,9 +45,12 @@ class Component(BaseModel):
         """
         for name in type(self).model_fields:
             value = getattr(self, name)
-            if isinstance(value, ArrayRef) and value.path and not Path(value.path).is_file():
+            path = value.path if isinstance(value, ArrayRef) else None
+            if path in self.words.get(name, ()):
+                continue
+            if path and not Path(path).is_file():
                 raise InputError(
-                    f"{self.group} {self.kind!r}: {name} = {value.path!r} is not allowed, there is "
+                    f"{self.group} {self.kind!r}: {name} = {path!r} is not allowed, there is "
                     "no such file; give the path of a TIFF, PNG or npy file"
                 )
             for part in value if isinstance(value, tuple) else ():
@@ -84,14 +90,14 @@ class ForwardModel(Component):
     full_scale: Literal["auto"] | Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         "auto", json_schema_extra={"unit": "ADU"}
     )
-    """Value at which the camera saturates; auto: the data type's largest, or a plateau at
-    2^k - 1. Saturated pixels are reported and, where counts are expected, left out."""
+    """Value at which the camera saturates; auto: the data type's largest, or a plateau that only a
+    full detector leaves. Saturated pixels are reported and, where counts are expected, left out."""
 
     def dimensions(self, axes: str, shape: tuple[int, ...]) -> int:
         """Return 3 where a measurement is a stack (a volume, the patterns of a scan), else 2.
 
-        The stack's axis is Z where there is one, else the last before Y and X. Other axes are
-        frames, restored one by one.
+        Which axis makes the stack, :meth:`stack_axis` says. Other axes are frames, restored one
+        by one.
 
         Parameters
         ----------
@@ -106,6 +112,18 @@ class ForwardModel(Component):
         """Return 3 where the object behind such an image (or itself given) is a volume, else 2."""
         return self.dimensions(axes, shape)
 
+    def stack_axis(self, leading: str) -> str:
+        """Return the axis that makes a measurement a stack, where it is one.
+
+        Z where there is one, else the last before Y and X.
+
+        Parameters
+        ----------
+        leading : str
+            The image's axes but Y and X, one letter at least.
+        """
+        return "Z" if "Z" in leading else leading[-1]
+
     def object_channels(self) -> int:
         """Return 2 where the object is complex (real and imaginary part), else 1."""
         return 1
@@ -118,9 +136,29 @@ class ForwardModel(Component):
         """Return the pitch of the object's grid in micrometres; None where it is not known."""
         return grid.pixel_size
 
+    def object_axes_from(self, count: int) -> tuple[int, ...]:
+        """Return which axis of the measurement each axis of the object takes its pitch from.
+
+        Parameters
+        ----------
+        count : int
+            Spatial axes of the measurement, which the object has too.
+        """
+        return tuple(range(count))
+
     def object_offset(self, grid: Grid) -> tuple[float, ...]:
         """Return the centre of the object's first pixel, in its pixels, from the measurement's."""
         return (0.0,) * len(grid.shape)
+
+    def laid_out(self, lay: Callable[[ArrayRef], ArrayRef]) -> "ForwardModel":
+        """Return the model with masks of a whole image laid out as its frames are.
+
+        Parameters
+        ----------
+        lay : callable
+            Gives a mask of the whole image back with shape (F, *grid), and any other as it is.
+        """
+        return self
 
     def measured_pixels(self, frames: Any) -> Any:
         """Return what this model says of measured pixels: True where measured, None for all.

@@ -12,13 +12,22 @@ from napari_dps.errors import InputError
 from napari_dps.grid import Grid
 
 if TYPE_CHECKING:
-    from napari_dps.components import ForwardModel
+    from napari_dps.components import ForwardModel, NoiseModel
     from napari_dps.core.operator import Operator
 
-__all__ = ["illuminated"]
+__all__ = ["gain_of", "illuminated"]
 
 
-def illuminated(model: ForwardModel, grid: Grid, gain: float = 1.0) -> Operator:
+def gain_of(noise: NoiseModel, grid: Grid) -> float | NDArray[np.float64]:
+    """Return the noise's ADU per electron: a number, or a map where every pixel has its own."""
+    each = getattr(noise, "pixel_gain", None)
+    found: float | NDArray[np.float64] = noise.camera()[0] if each is None else each(grid.shape)
+    return found
+
+
+def illuminated(
+    model: ForwardModel, grid: Grid, gain: float | NDArray[np.float64] = 1.0
+) -> Operator:
     """Bind a forward model, with its flat field and background where they are given.
 
     Parameters
@@ -27,8 +36,9 @@ def illuminated(model: ForwardModel, grid: Grid, gain: float = 1.0) -> Operator:
         The optics.
     grid : Grid
         The measurement's grid.
-    gain : float
-        ADU per electron of a typical pixel, for the background.
+    gain : float or ndarray
+        ADU per electron, for the background: an image of it was recorded by the very pixels, a
+        number is even light as a typical pixel sees it.
 
     Raises
     ------
@@ -40,6 +50,7 @@ def illuminated(model: ForwardModel, grid: Grid, gain: float = 1.0) -> Operator:
     dark = model.background.on(grid.shape, "background", minimum=0)
     if flat is None and not dark.any():
         return operator
+    own = gain if dark.ndim else np.median(gain)
     import torch
 
     from napari_dps.core.illumination import IlluminatedOperator
@@ -52,7 +63,7 @@ def illuminated(model: ForwardModel, grid: Grid, gain: float = 1.0) -> Operator:
     return IlluminatedOperator(
         operator,
         None if flat is None else tensor(flat),
-        tensor(dark / gain) if dark.any() else None,
+        tensor(dark / own) if dark.any() else None,
     )
 
 

@@ -126,7 +126,8 @@ def _valid(
     if recipe.valid is not None:
         valid &= _given(recipe.valid, image, axes, shape)
         declared = True
-    measured = recipe.forward.measured_pixels(frames)
+    model = recipe.forward.laid_out(lambda ref: _laid_out(ref, image, axes, frames.shape))
+    measured = model.measured_pixels(frames)
     if measured is not None:
         valid &= measured
         declared = True
@@ -156,6 +157,15 @@ def _given(ref: ArrayRef, image: Image, axes: str, shape: tuple[int, ...]) -> ND
         order = [axes.index(letter) for letter in image.axes]
         return load_mask(ref, whole, "valid mask").transpose(order)
     return load_mask(ref, shape[-2:] if found == shape[-2:] else shape, "valid mask")
+
+
+def _laid_out(ref: ArrayRef, image: Image, axes: str, shape: tuple[int, ...]) -> ArrayRef:
+    """Return a mask of the whole image with the shape of its frames, any other as it is."""
+    whole = tuple(image.shape[image.axes.index(letter)] for letter in axes)
+    if ref.shape() != whole or len(whole) < len(shape):
+        return ref
+    values = ref.load().transpose([axes.index(letter) for letter in image.axes])
+    return ArrayRef(values.reshape(shape))
 
 
 def _without_saturated(

@@ -92,17 +92,21 @@ def _pitch(
     model, grid = run.recipe.forward, run._grid
     size, ones = model.object_pixel_size(grid), (1.0,) * count
     if count == len(grid.shape):  # the object's axes are the measurement's
+        begin = len(image.axes) - count
+        at = model.object_axes_from(count)
         known = grid.pixel_size is not None and bool(np.isfinite(grid.pixel_size).all())
         pixel = grid.pixel_size if known and grid.pixel_size is not None else ones
         found = size if known else model.object_pixel_size(replace(grid, pixel_size=ones))
         if found is not None:
             scale = tuple(
-                s * (f / p) for s, f, p in zip(image.scale[-count:], found, pixel, strict=True)
+                image.scale[begin + k] * (f / pixel[k]) for k, f in zip(at, found, strict=True)
             )
-            begin = image.translate[-count:]
             offset = model.object_offset(grid)
-            translate = tuple(t + o * s for t, o, s in zip(begin, offset, scale, strict=True))
-            return scale, image.units[-count:], translate
+            translate = tuple(
+                image.translate[begin + k] + o * s
+                for k, o, s in zip(at, offset, scale, strict=True)
+            )
+            return scale, tuple(image.units[begin + k] for k in at), translate
     if size is not None:
         return size[-count:], ("micrometer",) * count, (0.0,) * count
     return ones, ("pixel",) * count, (0.0,) * count

@@ -17,8 +17,9 @@ from napari_dps.cost import estimate_cost
 from napari_dps.datum import datum_of, grid_of
 from napari_dps.errors import DPSError, InputError
 from napari_dps.image import Image
-from napari_dps.light import illuminated
+from napari_dps.light import gain_of, illuminated
 from napari_dps.memory import Layout, is_out_of_memory, layout, smaller
+from napari_dps.noise._warnings import saturation_warnings
 from napari_dps.prepare import Prepared, open_image, prepare
 from napari_dps.progress import Cancelled, Plan, Progress
 from napari_dps.recipe import Recipe
@@ -97,7 +98,16 @@ class Run:
             counted = measured
         else:
             counted = measured[valid[self._live].reshape(measured.shape)].reshape(1, 1, -1)
-        self.warnings += noise.check(counted)
+        told = noise.check(counted)
+        doubtful = saturation_warnings(counted)
+        stated = self.recipe.forward.saturation_level() is not None
+        if stated or self._prepared.saturated["pixels"]:  # the report has it, and so do warnings
+            told = [words for words in told if words not in doubtful]
+        elif doubtful:
+            top = float(counted[np.isfinite(counted)].max())
+            pixels = int((counted == top).sum())
+            self._prepared.saturated |= {"pixels": pixels, "value": top, "left_out": False}
+        self.warnings += told
 
     def _resolve_noise(self, noise: Any, measured: NDArray[Any]) -> Any:
         """Estimate what is "auto"; pixels that do not count are NaN to the estimator."""
@@ -175,7 +185,7 @@ class Run:
 
     def _operator(self) -> Any:
         """Return the physics, for every colour where the object has colours."""
-        gain, _ = self.recipe.noise.camera()
+        gain = gain_of(self.recipe.noise, self._grid)
         operator = illuminated(self.recipe.forward, self._grid, gain)
         if not self._colour:
             return operator
@@ -321,16 +331,19 @@ class Run:
     def _keep(self, step: Any, problem: Any, batch: list[tuple[int, int]]) -> None:
         import torch
 
-        if not bool(torch.isfinite(step.x0).all()):
+        with torch.no_grad():
+            z = problem.operator(step.x0)
+        zero = torch.zeros_like(z)
+        counted = z if problem.valid is None else torch.where(problem.valid, z, zero)
+        # Finite values may predict counts, or have a misfit, that no number holds.
+        if not all(bool(torch.isfinite(t).all()) for t in (step.x0, counted, step.misfit)):
             raise DPSError(
                 f"the sampler {self.recipe.sampler.kind!r} diverged to non-finite values; lower "
                 "its step length (`scale`) or choose another one"
             )
         values = self._to_input(step.x0, problem.operator)
+        flux = counted.flatten(1).double().sum(1).tolist()
         with torch.no_grad():
-            z = problem.operator(step.x0)
-            counted = z if problem.valid is None else torch.where(problem.valid, z, 0 * z)
-            flux = counted.flatten(1).double().sum(1).tolist()
             self._residuals.add(problem, z, batch)
         told = step.details if isinstance(step.details, list) else [step.details]
         self._details |= {item: found for item, found in zip(batch, told, strict=False) if found}

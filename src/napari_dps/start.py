@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from napari_dps.errors import InputError
 from napari_dps.memory import is_out_of_memory, layout
 from napari_dps.recipe import Intensity
 
@@ -143,6 +144,12 @@ def _object_map(run: Run, estimate: Any) -> tuple[Tensor, Tensor]:
         return a, torch.full_like(a, run.recipe.intensity.background)
     lost = None if estimate.lost is None else estimate.lost()
     a, b = object_map(operator.crop(estimate.image), estimate.noise, lost)
+    if not bool((a.isfinite() & b.isfinite()).all()):
+        raise InputError(
+            f"the object's brightness cannot be told from the image (scale {float(a.max()):g}, "
+            f"background {float(b.max()):g}): its values are too large or too small for the "
+            "noise's gain or sigma; give those of the camera, or rescale the image"
+        )
     if operator.symmetric and operator.x_shape[0] == 1:
         # A diffraction pattern has no flat background: zero stays zero.
         return a + b, torch.zeros_like(b)

@@ -236,13 +236,60 @@ def test_a_calibration_takes_over_the_interval(
     dock.load_calibration(str(fitted.save(tmp_path / "c.json")))
     assert dock.calibrate_button.text() == "Calibration: distance, 19 cases"
     found = measured(qtbot, dock, "distance")
-    assert found.note == "calibrated on 19 cases" in dock.status.text()
-    assert dock.table.item(0, 7).text() == "calibrated on 19 cases"
+    told = "calibrated on 19 cases (recipe not compared)"
+    assert found.note == told in dock.status.text()
+    assert dock.table.item(0, 7).text() == told
     assert measured(qtbot, dock, "fwhm").note == "nominal"
     assert "is of 'distance', but the measurement holds 'FWHM'" in notes.pop().message
     dock.load_calibration("")
     assert dock.calibrate_button.text() == "Calibration…"
     assert measured(qtbot, dock, "distance").note == "nominal"
+
+
+def test_of_objects_the_value_is_calibrated_that_the_calibration_is_of(
+    qtbot: Any, dock: Any, tmp_path: Path
+) -> None:
+    dock.choose("objects")
+    dock.settings["threshold"].set_value(12.0)
+    plain = measured(qtbot, dock, "objects")
+    fitted = calibrate_measurement([3.0] * 19, [plain.select("count")] * 19, floor=0.5)
+    dock.load_calibration(str(fitted.save(tmp_path / "c.json")))
+    found = measured(qtbot, dock, "objects")
+    assert found.low[0] == found.high[0] == pytest.approx(3)
+    np.testing.assert_array_equal(found.low[1:], plain.low[1:])
+    notes = [dock.table.item(r, 7).text() for r in range(5)]
+    assert notes[0].startswith("calibrated on 19 cases") and set(notes[1:]) == {"nominal"}
+    assert "count: calibrated on 19 cases" in dock.status.text()
+    assert "the rest nominal" in dock.status.text()
+
+
+def test_a_level_is_told_with_all_its_digits(qtbot: Any, dock: Any) -> None:
+    dock.level.set_value(0.875)
+    found = measured(qtbot, dock, "objects")
+    assert "87.5 % interval" in dock.status.text()
+    legend = found.select("count").plot().get_legend()
+    assert legend.get_texts()[0].get_text() == "87.5 % interval (nominal)"
+
+
+@pytest.mark.parametrize("change", [{"scale": (0.2, 0.2)}, {"translate": (5.0, 6.1)}])
+def test_results_that_lie_apart_are_not_correlated(
+    qtbot: Any, dock: Any, viewer: Any, notes: list[Any], change: dict[str, Any]
+) -> None:
+    add_result(viewer, "other", **change)
+    measured(qtbot, dock, "colocalisation")
+    assert "do not lie on each other" in notes.pop().message and dock.measurement is None
+
+
+def test_rings_need_square_pixels(qtbot: Any, viewer: Any, notes: list[Any]) -> None:
+    from napari_dps.plugin.measure_widget import MeasureWidget
+
+    add_result(viewer, scale=(0.5, 0.1))
+    dock = MeasureWidget(viewer)
+    qtbot.addWidget(dock)
+    dock.level.set_value(0.8)
+    measured(qtbot, dock, "frc")
+    assert "rings of spatial frequency need square ones" in notes.pop().message
+    dock.shut_down()
 
 
 # ---------------------------------------------------------------- section "Show"

@@ -25,6 +25,8 @@ def test_the_report_of_a_run(
 
     button = dock.report_button
     assert button.isHidden()
+    # The page that is written here has not asked what comes from the prior.
+    assert "closer look: napari_dps.assess" in button.toolTip()
     start(dock)
     finish(qtbot, dock)
     assert not button.isHidden()

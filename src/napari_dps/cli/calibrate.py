@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -87,10 +89,16 @@ def calibrate(**given: Any) -> int:
     recipe = recipe_from(given)
     # Only now, so that a mistake is told without waiting for torch.
     from napari_dps.uncertainty.calibrate import calibrate as fit
+    from napari_dps.uncertainty.calibration import too_few
 
     quiet = bool(given.get("quiet"))
+    crops = given.get("crops", 100)
+    loose = too_few(crops) if crops > 0 else None  # else refused
     try:
-        with ProgressDisplay("calibrating", quiet) as display:
+        with ProgressDisplay("calibrating", quiet) as display, warnings.catch_warnings():
+            if loose:  # told once, in the terminal's own form
+                note(f"warning: {loose}")
+                warnings.filterwarnings("ignore", message=re.escape(loose))
 
             def show(step: CalibrationStep) -> None:
                 left = step.seconds_left
@@ -102,7 +110,7 @@ def calibrate(**given: Any) -> int:
             found = fit(
                 recipe,
                 given.get("images"),
-                crops=given.get("crops", 100),
+                crops=crops,
                 size=given.get("size", 64),
                 seed=recipe.seed,
                 photons=given.get("photons"),
@@ -121,18 +129,21 @@ def calibrate(**given: Any) -> int:
         print_json({"output": str(out), **found.model_dump()})
         return 0
     rows = [
-        [f"{float(k):.0%}", found.nominal_coverage[k], v, found.calibrated_coverage[k]]
+        [f"{float(k) * 100:g}%", found.nominal_coverage[k], v, found.calibrated_coverage[k]]
         for k, v in found.lambdas.items()
     ]
-    title = f"{found.images} crops, covered share of pixels"
+    number = found.distinct_images
+    of = f" of {number} image{'s' * (number != 1)}" if number not in (None, found.images) else ""
+    title = f"{found.images} crops{of}, covered share of pixels"
     print_table(title, ("interval", "as drawn", "lambda", "mean +- lambda std"), rows)
+    tenths = found.decile_coverage
     figures = [
         ("CRPS", found.crps),
         ("error of the mean", found.rmse),
         ("spread / error of the mean", found.spread_skill),
         ("90% interval, brightest fifth", found.bright_coverage),
-        ("90% interval, least covered tenth by std", min(found.decile_coverage)),
-        ("90% interval, most covered tenth by std", max(found.decile_coverage)),
+        ("90% interval, least covered tenth by std", tenths and min(tenths)),
+        ("90% interval, most covered tenth by std", tenths and max(tenths)),
     ]
     print_table("error bars", ("metric", "value"), figures)
     note(f"{out}: use it with reconstruct --calibration {out}")

@@ -70,6 +70,7 @@ def camera(
         ["gain [ADU/electron]", found.gain, found.gain_error],
         ["offset [ADU]", found.offset, found.offset_error],
         ["read noise [electrons]", found.read_noise, found.read_noise_error],
+        ["of it the camera's, less rounding", found.own_read_noise, found.own_read_noise_error],
     ]
     frames = f"{found.dark_frames} dark frames, {found.flat_frames} of light"
     print_table(frames, ("", "value", "error"), rows)

@@ -49,11 +49,13 @@ def evaluate(
     from napari_dps.evaluate import compare
 
     known = _gray(truth)
-    mean, samples, report = _load(result)
+    mean, samples, std, report = _load(result)
     if register:
         mean, samples = _register(mean, samples, known)
+        std = None  # of samples that were not moved
     pairs = bool(report.get("antithetic", False))
-    metrics = compare(mean, known, samples, fit=fit, pairs=pairs)
+    lambdas = (report.get("intervals") or {}).get("lambdas")
+    metrics = compare(mean, known, samples, fit=fit, pairs=pairs, lambdas=lambdas, std=std)
     metrics["residual"] = report.get("chi2")
     metrics["registered"] = register
     metrics["point_estimate"] = bool(report.get("point_estimate", False))
@@ -78,9 +80,15 @@ def _error_bars(metrics: dict[str, Any]) -> list[tuple[str, Any]]:
     """Return the rows about error bars; a point estimate has none to judge."""
     if metrics["point_estimate"]:
         return [("error bars", "none: a point estimate")]
+    found = [("nominal", metrics["nominal_coverage"])]
+    found += [("calibrated", metrics["calibrated_coverage"] or {})]
     return [
         ("samples", metrics["samples"]),
-        *((f"coverage of {float(k):.0%} intervals", v) for k, v in metrics["coverage"].items()),
+        *(
+            (f"coverage of {kind} {float(level) * 100:g}% intervals", share)
+            for kind, shares in found
+            for level, share in shares.items()
+        ),
         ("CRPS", metrics["crps"]),
         ("spread / error of the mean", metrics["spread_skill"]),
     ]
@@ -100,18 +108,22 @@ def _gray(path: Path) -> np.ndarray:
     return np.asarray(image.data, dtype=np.float64)
 
 
-def _load(path: Path) -> tuple[np.ndarray, np.ndarray | None, dict[str, Any]]:
-    """Read a result of ours or, failing that, a plain image: then there are no samples."""
+def _load(path: Path) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None, dict[str, Any]]:
+    """Read mean, samples, deviation and report; of a plain image there is the first alone."""
     from napari_dps.result import Result
 
     try:
         found = Result.load(path)
     except DPSError:
-        return _gray(path), None, {}
+        return _gray(path), None, None, {}
+    return found.mean, _held(found, "samples"), _held(found, "std"), found.report
+
+
+def _held(result: Any, what: str) -> np.ndarray | None:
     try:
-        return found.mean, found.samples, found.report
-    except InputError:  # saved without its samples
-        return found.mean, None, found.report
+        return np.asarray(getattr(result, what))
+    except InputError:  # saved without them, or a point estimate has none
+        return None
 
 
 def _register(

@@ -15,7 +15,6 @@ from napari_dps.components import nearest
 from napari_dps.errors import DPSError, InputError
 
 GROUPS: tuple[str, ...] = ()
-SHIPPED = ("fluorescence",)
 
 Json = Annotated[bool, Parameter(negative=())]
 Flag = Annotated[bool, Parameter(negative=())]
@@ -56,7 +55,7 @@ def list_priors(*, json: Json = False) -> None:
     json
         Print one JSON object.
     """
-    from napari_dps.priors._library import entries, library
+    from napari_dps.priors._library import SHIPPED, entries, library
 
     found = [_entry(kind, shipped=True) for kind in SHIPPED]
     found += [_entry(name) for name in entries()]
@@ -102,7 +101,7 @@ def _entry(name: str, shipped: bool = False) -> dict[str, Any]:
 
 
 def _source(prior: str, download: bool) -> Path:
-    from napari_dps.priors._library import entries, resolve
+    from napari_dps.priors._library import SHIPPED, entries, resolve
     from napari_dps.priors.fluorescence import FOLDER
 
     if prior in SHIPPED and prior not in entries() and not Path(prior).exists():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import reduce
+from math import prod
 
 import torch
 from torch import Tensor
@@ -35,7 +36,9 @@ class Chain(Operator):
         self.is_affine = all(o.is_affine for o in operators)
         self.measured = reduce(torch.logical_and, masks) if masks else None
         self.symmetric = last.symmetric
-        self.multimodal = bool(getattr(last, "multimodal", last.symmetric))
+        self.multimodal = self._without_masks()[-1].multimodal
+        self.phase_free = any(o.phase_free for o in operators)
+        self.response = prod(o.response for o in operators)
         if not self.is_affine:
             self.classical_estimate = self._classical_estimate
 
@@ -69,9 +72,7 @@ class Chain(Operator):
 
     def spectral(self) -> Spectral | None:
         """Return the decomposition of what comes before masks at the end, which are `measured`."""
-        front = list(self.operators)
-        while len(front) > 1 and isinstance(front[-1], Mask):
-            front.pop()
+        front = self._without_masks()
         if len(front) == 1:
             return front[0].spectral()
         found = [operator.axis_matrices() for operator in front]
@@ -82,17 +83,27 @@ class Chain(Operator):
             [reduce(lambda m, after: after @ m, axis) for axis in zip(*matrices, strict=True)]
         )
 
+    def _without_masks(self) -> list[Operator]:
+        """Return the operators before masks at the end."""
+        front = list(self.operators)
+        while len(front) > 1 and isinstance(front[-1], Mask):
+            front.pop()
+        return front
+
     def _classical_estimate(
         self, y: Tensor, likelihood: Likelihood, valid: Tensor | None, streams: Streams
     ) -> Estimate:
         """Return a first estimate: by the last one's own where only magnitudes were recorded."""
-        if not self.multimodal:
+        *earlier, last = self._without_masks()
+        alone = not earlier and hasattr(last, "classical_estimate")
+        if not (self.multimodal or alone):
             return linearised_estimate(self, y, likelihood, valid, streams)
-        last = self.operators[-1]
         found: Estimate = last.classical_estimate(  # type: ignore[attr-defined]
             y, likelihood, valid, streams
         )
-        front = Chain(self.operators[:-1], [])
+        if alone:
+            return found
+        front = Chain(earlier, [])
         noise = found.error.clamp_min(1e-6).reshape(-1, *[1] * (found.image.ndim - 1))
 
         def before(image: Tensor) -> Estimate:
@@ -109,6 +120,9 @@ def _field(operators: list[Operator]) -> tuple[slice, ...]:
     """Return the part of the first one's object that the last one's measurement shows."""
     field = operators[-1].field
     for operator in reversed(operators[:-1]):
+        if len(operator.field) != len(field):  # an object of other axes, as a scan's
+            field = operator.field
+            continue
         parts = []
         for part, outer, n in zip(field, operator.field, operator.y_shape[1:], strict=True):
             # The object's field holds a whole number of pixels for each that it is seen by.

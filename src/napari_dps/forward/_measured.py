@@ -81,9 +81,17 @@ def light_only(values: Array, noise: float, error: float = 0.0) -> Array:
     """
     if noise <= 0:
         return np.clip(values, 0, None)
-    # A value alone among its neighbours is noise, however bright.
+    # A value alone among its neighbours is noise, however bright: it has no say in what they tell.
     near, level = _smooth(values, 1.0)
-    bright = (values > SIGNIFICANT * noise) & (near > SIGNIFICANT * np.hypot(noise * level, error))
+    own = _own_weight(values.shape, 1.0)
+    around = (near - own * values) / (1 - own)
+    spread = np.sqrt(np.maximum(level**2 - own**2, 0)) / (1 - own)
+    high = values > SIGNIFICANT * noise
+    bright = high & (around > SIGNIFICANT * np.hypot(noise * spread, error))
+    if bright.any():  # else all light is in one pixel
+        values = np.where(high & ~bright, around, values)
+    else:
+        bright = high
     out = np.where(bright, values, 0.0)
     rest = np.where(bright, 0.0, values)
     for width in (1.0, 2.0, 4.0):
@@ -92,6 +100,23 @@ def light_only(values: Array, noise: float, error: float = 0.0) -> Array:
         out += found
         rest = rest - found
     return out
+
+
+def _own_weight(shape: Sequence[int], width: float) -> Array:
+    """Return the weight that every value has in its own smoothed one."""
+    total: Array = np.ones(shape)
+    for axis, n in enumerate(shape):
+        if n == 1:
+            continue
+        # Beyond the reach of the filter from both ends all weigh the same.
+        few = min(n, 4 * int(np.ceil(4 * width)) + 1)
+        line = np.diag(
+            ndi.gaussian_filter1d(np.eye(few), min(width, n / 8), axis=0, mode="nearest")
+        )
+        half = few // 2
+        line = np.concatenate([line[:half], np.full(n - 2 * half, line[half]), line[few - half :]])
+        total = total * line.reshape([-1 if a == axis else 1 for a in range(len(shape))])
+    return total
 
 
 def _smooth(values: Array, width: float) -> tuple[Array, float]:

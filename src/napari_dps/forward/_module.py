@@ -21,6 +21,7 @@ from torch import Tensor
 
 from napari_dps.core.linearised import NonlinearOperator
 from napari_dps.errors import InputError
+from napari_dps.forward._trial import trusted
 from napari_dps.grid import Grid
 
 _TARGET = re.compile(
@@ -160,30 +161,16 @@ class ModuleOperator(NonlinearOperator):
     def __init__(self, path: str, grid: Grid, scale: float, zero: float) -> None:
         shape = (1, *grid.shape)
         super().__init__(shape, shape)
-        self._module, self._scale, self._zero = load_module(path, grid.device), scale, zero
-        dtype = getattr(torch, grid.dtype)
-        self._module.to(dtype)  # type: ignore[attr-defined]
-        trial = torch.full((2, *shape), float(zero), dtype=dtype, device=grid.device)
-        try:
-            z = self(trial.requires_grad_(True))
-        except Exception as error:  # whatever a module does not like, it says in its own words
-            reason = " ".join(str(error).split())[-160:]
-            raise InputError(
-                f"the module {path!r} cannot take a batch of shape {tuple(trial.shape)} "
-                f"({reason}); it must map (batch, 1, rows, columns) of any batch to the same shape"
-            ) from error
-        if not isinstance(z, Tensor) or z.shape != trial.shape:
-            given = tuple(z.shape) if isinstance(z, Tensor) else type(z).__name__
-            raise InputError(
-                f"the module {path!r} turns {tuple(trial.shape)} into {given}; it must give one "
-                "image of the same shape"
-            )
-        if not z.requires_grad or not bool(torch.isfinite(z).all()):
-            raise InputError(
-                f"the module {path!r} gives NaN or infinite values, or nothing that depends "
-                "smoothly on its input; export one that can be differentiated"
-            )
+        module: Any = load_module(path, grid.device)
+
+        def function_for(dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+            kept = module.to(dtype)
+            return lambda x: kept((x - zero) / scale) * scale + zero
+
+        self._function = trusted(
+            function_for, f"the module {path!r}", shape, grid, scale=scale, zero=float(zero)
+        )
 
     def __call__(self, x: Tensor, theta: object = None) -> Tensor:
         """Return the expected measurement."""
-        return self._module((x - self._zero) / self._scale) * self._scale + self._zero
+        return self._function(x)

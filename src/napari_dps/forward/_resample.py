@@ -54,11 +54,14 @@ class Downsampling(LinearOperator):
         self, grid: Grid, factors: tuple[int, ...], taps: list[tuple[int, np.ndarray]]
     ) -> None:
         full, field = [], []
-        for n, f, (first, weights) in zip(grid.shape, factors, taps, strict=True):
+        for axis, (n, f, (first, weights)) in enumerate(
+            zip(grid.shape, factors, taps, strict=True)
+        ):
             before = -first
             after = max(0, first + len(weights) - f)
             size = before + n * f + after
-            if before or after:
+            # The network sees planes: only their sides are padded for it.
+            if (before or after) and axis >= len(grid.shape) - 2:
                 size += -size % MULTIPLE
             full.append(size)
             field.append(slice(before, before + n * f))

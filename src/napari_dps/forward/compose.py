@@ -1,11 +1,13 @@
 """A chain of forward models, such as blur, then binning, then missing pixels."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, SerializeAsAny, field_validator
 
-from napari_dps.components import ForwardModel, make
+from napari_dps.arrays import ArrayRef
+from napari_dps.components import ForwardModel, NoiseModel, make
 from napari_dps.errors import DPSError, InputError, RecipeError
 from napari_dps.grid import Grid
 
@@ -56,6 +58,14 @@ class Compose(ForwardModel):
             )
         return self.steps
 
+    def _measuring(self) -> int:
+        """Return the number, from 0, of the step that measures: the last but for masks."""
+        steps = self._chain()
+        found = len(steps) - 1
+        while found and steps[found].only_masks:
+            found -= 1
+        return found
+
     def dimensions(self, axes: str, shape: tuple[int, ...]) -> int:
         """Return 3 where a step measures stacks."""
         return max(step.dimensions(axes, shape) for step in self._chain())
@@ -66,6 +76,10 @@ class Compose(ForwardModel):
         return max(
             getattr(step, "object_dimensions", step.dimensions)(axes, shape) for step in steps
         )
+
+    def stack_axis(self, leading: str) -> str:
+        """Return the stack's axis as the measuring step names it."""
+        return self._chain()[self._measuring()].stack_axis(leading)
 
     def object_channels(self) -> int:
         """Return the channels of the first step's object."""
@@ -83,6 +97,13 @@ class Compose(ForwardModel):
             grid = replace(grid, pixel_size=step.object_pixel_size(grid))
         return grid.pixel_size
 
+    def object_axes_from(self, count: int) -> tuple[int, ...]:
+        """Return where the object's axes take their pitch from, through all steps."""
+        found = tuple(range(count))
+        for step in reversed(self._chain()):
+            found = tuple(found[k] for k in step.object_axes_from(count))
+        return found
+
     def object_offset(self, grid: Grid) -> tuple[float, ...]:
         """Return the first pixel's place; every step's own counts in its object's pixels."""
         unit = replace(grid, pixel_size=(1.0,) * len(grid.shape))
@@ -99,16 +120,50 @@ class Compose(ForwardModel):
             unit = replace(unit, pixel_size=size)
         return total
 
+    def laid_out(self, lay: Callable[[ArrayRef], ArrayRef]) -> "Compose":
+        """Return the chain with masks of a whole image laid out as its frames are."""
+        steps, at = self._chain(), self._measuring()
+        after = (step.laid_out(lay) for step in steps[at:])
+        return self.model_copy(update={"steps": (*steps[:at], *after)})
+
     def measured_pixels(self, frames: Any) -> Any:
         """Return True where all of the last steps that only leave pixels out say measured."""
         found = None
         for step in reversed(self._chain()):
+            # The full scale is the detector's, and so of the whole chain.
+            step = step.model_copy(update={"full_scale": self.full_scale})
             own = step.measured_pixels(frames)
             if own is not None:
                 found = own if found is None else found & own
             if not step.only_masks:
                 break
         return found
+
+    def real_array(
+        self, image: Any, axes: str | None, *, measurement: bool = True
+    ) -> tuple[Any, str | None]:
+        """Return an image as the measuring step takes it, or an object as the first one does."""
+        step = self._chain()[self._measuring() if measurement else 0]
+        return step.real_array(image, axes, measurement=measurement)
+
+    def check_noise(self, noise: NoiseModel) -> None:
+        """Refuse noise that the measuring step refuses."""
+        if self.steps:
+            self.steps[self._measuring()].check_noise(noise)
+
+    def white_noise(
+        self, frames: Any, grid: Grid | None = None, valid: Any = None
+    ) -> tuple[float, float] | None:
+        """Return the noise where the measuring step can tell."""
+        return self._chain()[self._measuring()].white_noise(frames, grid, valid)
+
+    def resolved(self, frames: Any, grid: Grid, report: dict[str, Any]) -> "Compose":
+        """Return the chain with the measuring step's findings filled in."""
+        steps, at = self._chain(), self._measuring()
+        found = steps[at].resolved(frames, grid, report)
+        if found is steps[at]:
+            return self
+        return self.model_copy(update={"steps": (*steps[:at], found, *steps[at + 1 :])})
 
     def object_to_input(self, values: Any, gain: float, offset: float) -> Any:
         """Turn an object in photoelectrons into the units of the input image."""
@@ -144,6 +199,8 @@ class Compose(ForwardModel):
         for number in range(len(steps), 0, -1):
             step = steps[number - 1]
             try:
+                if step.only_masks and not at_the_end:
+                    step.measurement_shape(grid.shape)  # refuses a mask for every frame
                 operator = step.bind(grid)
             except DPSError as error:
                 raise type(error)(f"step {number} of compose ({step.kind!r}): {error}") from None

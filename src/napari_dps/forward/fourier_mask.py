@@ -49,6 +49,10 @@ class FourierMask(ForwardModel):
         """Return 2: the object is a plane."""
         return 2
 
+    def stack_axis(self, leading: str) -> str:
+        """Return C, the axis of real and imaginary part; without one, as other stacks."""
+        return "C" if "C" in leading else super().stack_axis(leading)
+
     def object_channels(self) -> int:
         """Return 2 of a complex object, else 1."""
         return 2 if self.object == "complex" else 1
@@ -123,6 +127,8 @@ class FourierMask(ForwardModel):
         """
         self._check(frames.shape[1:])
         mask = self.sampling(frames.shape)
+        if valid is not None:
+            mask = mask & np.asarray(valid, dtype=bool).all((0, 1))
         rows, columns = (np.fft.fftshift(np.fft.fftfreq(n)) for n in mask.shape)
         radius = np.hypot(rows[:, None], columns[None, :])
         radius = radius if self.origin == "centre" else np.fft.ifftshift(radius)
@@ -130,7 +136,7 @@ class FourierMask(ForwardModel):
         outer = np.argsort(radius[mask], kind="stable")[-(mask.sum() // 4) :]
         if outer.size < 40:
             raise InputError(
-                f"only {mask.sum()} frequencies were sampled, too few to tell the noise; give the "
+                f"only {mask.sum()} frequencies count, too few to tell the noise; give the "
                 "noise's sigma"
             )
         near, far = (

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from napari_dps.components import ForwardModel
+from napari_dps.errors import InputError
 from napari_dps.grid import Grid
 
 if TYPE_CHECKING:
@@ -45,4 +46,10 @@ class FunctionModel(ForwardModel):
         """Build the operator."""
         from napari_dps.forward._function import function_operator
 
-        return function_operator(self.measure, type(self).__name__, grid, self.reach(), self.affine)
+        name = type(self).__name__
+        if type(self).measure is FunctionModel.measure:
+            raise InputError(
+                f"{name} has no method `measure`; write one that returns the expected measurement "
+                "of a batch of objects"
+            )
+        return function_operator(self.measure, name, grid, self.reach(), self.affine)

@@ -1,11 +1,14 @@
 """Gaussian blur: the plainest point spread function."""
 
+from dataclasses import replace
+from functools import reduce
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from napari_dps.components import ForwardModel
+from napari_dps.forward._reach import cut_warnings, reach_warnings, within_reach
 from napari_dps.grid import Grid
 
 if TYPE_CHECKING:
@@ -25,16 +28,33 @@ class GaussianBlur(ForwardModel):
 
     def psf(self, ndim: int = 2) -> np.ndarray:
         """Return the PSF, shape (2 r + 1,) * ndim with r = 4 sigma, of sum one."""
+        return reduce(np.multiply.outer, [self._line()] * ndim)
+
+    def _line(self) -> np.ndarray:
+        """Return the PSF along one axis, of sum one."""
         reach = max(1, int(np.ceil(4 * self.sigma)))
         line = np.exp(-0.5 * (np.arange(-reach, reach + 1) / self.sigma) ** 2)
-        line /= line.sum()
-        out = line
-        for _ in range(ndim - 1):
-            out = np.multiply.outer(out, line)
-        return out
+        return np.asarray(line / line.sum())
+
+    def _lines(self, grid: Grid) -> list[np.ndarray]:
+        """Return the PSF along every axis of a grid, no longer than what can reach the image."""
+        line = self._line()
+        return [within_reach(line, replace(grid, shape=(n,)), self.boundary) for n in grid.shape]
+
+    def warnings(self, grid: Grid) -> list[str]:
+        """Warn where the blur is as wide as the image."""
+        if self.boundary == "periodic":
+            return []
+        cut = self._lines(grid)
+        sides = [len(line) for line in cut]
+        return [
+            *cut_warnings([self._line()] * len(cut), cut),
+            *reach_warnings(sides, grid, "a smaller `sigma`"),
+        ]
 
     def bind(self, grid: Grid) -> "Operator":
         """Build the operator."""
         from napari_dps.forward._convolution import Convolution
 
-        return Convolution(self.psf(len(grid.shape)), grid, self.boundary)
+        psf = reduce(np.multiply.outer, self._lines(grid))
+        return Convolution(psf, grid, self.boundary)

@@ -1,5 +1,6 @@
 """Inpainting: pixels that are missing by a mask, by boxes, as NaN, or since they are saturated."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -25,8 +26,8 @@ class Inpaint(ForwardModel):
     only_masks: ClassVar[bool] = True
 
     mask: ArrayRef | None = None
-    """Mask of the image's shape, nonzero where measured. NaN pixels are missing with or without
-    one."""
+    """Mask of the image's shape, or of one frame's or plane's, nonzero where measured. NaN pixels
+    are missing with or without one."""
     box: tuple[Box, ...] = Field((), json_schema_extra={"unit": "px"})
     """A missing box [y0, x0, y1, x1], its last row and column not included, or a list of boxes."""
     saturated: bool = False
@@ -53,8 +54,15 @@ class Inpaint(ForwardModel):
                 )
         return tuple(tuple(one) for one in boxes)
 
-    def known(self, shape: tuple[int, ...]) -> np.ndarray | None:
+    def known(self, shape: tuple[int, ...], frames: int | None = None) -> np.ndarray | None:
         """Return True where mask and boxes leave pixels; None where neither is given.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            Of one measurement.
+        frames : int, optional
+            How many there are: then a mask may have all of them, and so has what is returned.
 
         Raises
         ------
@@ -65,7 +73,12 @@ class Inpaint(ForwardModel):
             return None
         known = np.ones(shape, bool)
         if self.mask is not None:
-            known &= load_mask(self.mask, shape, "mask")
+            given = self.mask.shape()
+            wanted = shape[-2:] if given == shape[-2:] else shape
+            if frames is not None and given == (frames, *shape):
+                wanted = given
+            of = "image" if frames in (None, 1) else "frame"
+            known = known & load_mask(self.mask, wanted, "mask", of)
         for y0, x0, y1, x1 in self.box:
             if y1 > shape[-2] or x1 > shape[-1]:
                 raise InputError(
@@ -77,6 +90,26 @@ class Inpaint(ForwardModel):
             raise InputError("mask and boxes leave no pixel that was measured; leave some")
         return known
 
+    def laid_out(self, lay: Callable[[ArrayRef], ArrayRef]) -> "Inpaint":
+        """Return the model with a mask of a whole image laid out as its frames are."""
+        if self.mask is None:
+            return self
+        return self.model_copy(update={"mask": lay(self.mask)})
+
+    def measurement_shape(self, object_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the object's shape."""
+        shape = tuple(object_shape)
+        if self._stacked(shape):
+            raise InputError(
+                "the mask is one of a whole stack, but here every frame is measured alike: give a "
+                f"mask of one frame's shape {shape}"
+            )
+        return shape
+
+    def _stacked(self, shape: tuple[int, ...]) -> bool:
+        """Return whether the mask has more axes than one measurement: one of a whole image."""
+        return self.mask is not None and len(self.mask.shape()) > len(shape)
+
     def measured_pixels(self, frames: Any) -> Any:
         """Return True where measured.
 
@@ -85,7 +118,7 @@ class Inpaint(ForwardModel):
         InputError
             If nothing is missing at all.
         """
-        known = self.known(frames.shape[1:])
+        known = self.known(frames.shape[1:], len(frames))
         found = np.ones(frames.shape, bool)
         if known is not None:
             found &= known
@@ -105,10 +138,16 @@ class Inpaint(ForwardModel):
         """Build the operator."""
         from napari_dps.forward._mask import Mask
 
-        known = self.known(grid.shape)
+        # Frames with missing pixels of their own leave them out, see `measured_pixels`.
+        if self.mask is not None and self._stacked(grid.shape):
+            known: np.ndarray | None = self.mask.load() != 0
+            operator = Mask(None, grid)
+        else:
+            known = self.known(grid.shape)
+            operator = Mask(known, grid)
         if known is not None and known.all() and not self.saturated:
             raise InputError(
                 "the mask is nonzero everywhere, so nothing is missing; set missing pixels to 0 "
                 "or use the forward model 'identity'"
             )
-        return Mask(known, grid)
+        return operator

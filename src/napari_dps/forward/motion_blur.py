@@ -6,6 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from napari_dps.components import ForwardModel
+from napari_dps.forward._reach import cut_warnings, reach_warnings, within_reach
 from napari_dps.grid import Grid
 
 if TYPE_CHECKING:
@@ -45,11 +46,23 @@ class MotionBlur(ForwardModel):
             return rasterised(straight(self.length, self.angle))
         return rasterised(wandering(self.extent, self.intensity, self.path_seed))
 
+    def _volume(self, grid: Grid) -> np.ndarray:
+        """Return the PSF with a grid's axes: a volume moves as a whole, every plane alike."""
+        psf = self.psf()
+        return psf.reshape((1,) * (len(grid.shape) - 2) + psf.shape)
+
+    def warnings(self, grid: Grid) -> list[str]:
+        """Warn where the path is as long as the image."""
+        if self.boundary == "periodic":
+            return []
+        psf = self._volume(grid)
+        cut = within_reach(psf, grid, self.boundary)
+        shorter = "a smaller `length`" if self.path == "straight" else "a smaller `extent`"
+        return [*cut_warnings([psf], [cut]), *reach_warnings(cut.shape, grid, shorter)]
+
     def bind(self, grid: Grid) -> "Operator":
         """Build the operator."""
         from napari_dps.forward._convolution import Convolution
 
-        # A volume moves as a whole: every plane along the same path.
-        psf = self.psf()
-        psf = psf.reshape((1,) * (len(grid.shape) - 2) + psf.shape)
+        psf = within_reach(self._volume(grid), grid, self.boundary)
         return Convolution(psf, grid, self.boundary)

@@ -7,8 +7,9 @@ import numpy as np
 from pydantic import Field
 
 from napari_dps.arrays import ArrayRef, load_mask
-from napari_dps.components import ForwardModel
+from napari_dps.components import ForwardModel, NoiseModel
 from napari_dps.errors import InputError
+from napari_dps.forward._recorded import refuse_counts_of_magnitudes
 from napari_dps.grid import Grid
 
 if TYPE_CHECKING:
@@ -29,12 +30,13 @@ class PhaseRetrieval(ForwardModel):
 
     kind: Literal["phase-retrieval"] = "phase-retrieval"
     title: ClassVar[str] = "Phase retrieval"
+    words: ClassVar[dict[str, tuple[str, ...]]] = {"support": (FROM_DATA,)}
 
     oversampling: Factor | tuple[Factor, Factor] = 2.0
     """Pixels of the measurement per pixel of the object along each axis: one number, or one along
     Y and one along X."""
     measured: Literal["intensity", "magnitude"] = "intensity"
-    """What was recorded: the intensity (counts) or the magnitude."""
+    """What was recorded: the intensity (counts) or the magnitude, which takes Gaussian noise."""
     origin: Literal["centre", "corner"] = "centre"
     """Where the zero frequency lies in the measurement."""
     mask: ArrayRef | None = None
@@ -88,6 +90,10 @@ class PhaseRetrieval(ForwardModel):
     def object_from_input(self, values: Any, gain: float, offset: float) -> Any:
         """Turn the object's amplitude in the root of the input's units into root electrons."""
         return values / (math.sqrt(gain) if self.measured == "intensity" else gain)
+
+    def check_noise(self, noise: NoiseModel) -> None:
+        """Refuse noise of counts where magnitudes were recorded."""
+        refuse_counts_of_magnitudes(self.measured, noise)
 
     def _from_data(self) -> bool:
         return self.support is not None and self.support.path == FROM_DATA
@@ -146,7 +152,7 @@ class PhaseRetrieval(ForwardModel):
         small = self.object_shape(grid.shape)
         support = None
         if self.support is not None and not self._from_data():
-            support = load_mask(self.support, small, "support")
+            support = load_mask(self.support, small, "support", "object")
         return FourierMagnitude(
             grid,
             small,

@@ -8,6 +8,7 @@ from pydantic import Field
 from napari_dps.arrays import ArrayRef
 from napari_dps.components import ForwardModel
 from napari_dps.errors import InputError
+from napari_dps.forward._reach import reach_warnings
 from napari_dps.grid import Grid
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 
 SAME = 0.01
 """Pixel sizes that differ by less than this share are taken for the same."""
-LARGE = 8
-"""An object's grid of more than this many times the image's pixels is worth a word."""
 Micrometers = Annotated[float, Field(gt=0, le=1000)]
 
 
@@ -128,15 +127,7 @@ class PSF(ForwardModel):
             found.append(f"the PSF was resampled to the image's pixels: {', '.join(changed)}")
         kernel = self.kernel(grid)
         if self.boundary == "extend":
-            growth = np.prod(
-                [1 + (k - 1) / n for k, n in zip(kernel.shape, grid.shape, strict=True)]
-            )
-            if growth > LARGE:
-                found.append(
-                    f"the PSF reaches over {' x '.join(map(str, kernel.shape))} pixels, so the "
-                    f"object's grid is {growth:.0f} times the image's; a smaller `crop` makes the "
-                    "run faster"
-                )
+            found += reach_warnings(kernel.shape, grid, "a smaller `crop`")
         return found
 
     def bind(self, grid: Grid) -> "Operator":

@@ -6,8 +6,9 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from napari_dps.arrays import ArrayRef, load_mask
-from napari_dps.components import ForwardModel
+from napari_dps.components import ForwardModel, NoiseModel
 from napari_dps.errors import InputError
+from napari_dps.forward._recorded import refuse_counts_of_magnitudes
 from napari_dps.grid import Grid
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Ptychography(ForwardModel):
     detector_pixel: Length | None = Field(None, json_schema_extra={"unit": "um"})
     """Pitch of the detector."""
     measured: Literal["intensity", "magnitude"] = "intensity"
-    """What was recorded: the intensity (counts) or the magnitude."""
+    """What was recorded: the intensity (counts) or the magnitude, which takes Gaussian noise."""
     origin: Literal["centre", "corner"] = "centre"
     """Where the zero frequency lies in the patterns."""
     mask: ArrayRef | None = None
@@ -154,8 +155,12 @@ class Ptychography(ForwardModel):
         """Return the detector's mask for every pattern."""
         if self.mask is None:
             return None
-        mask = load_mask(self.mask, frames.shape[-2:], "mask")
+        mask = load_mask(self.mask, frames.shape[-2:], "mask", "pattern")
         return np.broadcast_to(mask, frames.shape[1:])
+
+    def check_noise(self, noise: NoiseModel) -> None:
+        """Refuse noise of counts where magnitudes were recorded."""
+        refuse_counts_of_magnitudes(self.measured, noise)
 
     def object_to_input(self, values: Any, gain: float, offset: float) -> Any:
         """Return the object as it is: its unit is the probe's matter."""
@@ -227,5 +232,7 @@ class Ptychography(ForwardModel):
             probe,
             intensity=self.measured == "intensity",
             centred=self.origin == "centre",
-            measured=None if self.mask is None else load_mask(self.mask, probe.shape, "mask"),
+            measured=None
+            if self.mask is None
+            else load_mask(self.mask, probe.shape, "mask", "pattern"),
         )

@@ -53,6 +53,11 @@ class Radon(ForwardModel):
             )
         if not np.isfinite(values).all():
             raise InputError("the angles have NaN or infinite values; give degrees")
+        if self.count not in ("auto", values.size):
+            raise InputError(
+                f"count = {self.count}, but {values.size} angles were given; leave `count` out, "
+                "or the angles"
+            )
         return values.ravel()
 
     def angle_list(self, count: int) -> np.ndarray:
@@ -97,6 +102,10 @@ class Radon(ForwardModel):
             return None
         pitch = grid.pixel_size[-1] if self.layout == "angles-detector" else grid.pixel_size[-2]
         return pitch, pitch
+
+    def object_axes_from(self, count: int) -> tuple[int, ...]:
+        """Return the detector's axis for rows and columns of the slice."""
+        return (count - 1,) * 2 if self.layout == "angles-detector" else (count - 2,) * 2
 
     def warnings(self, grid: Grid) -> list[str]:
         """Warn where the angles leave parts of the object unseen."""

@@ -17,13 +17,13 @@ from napari_dps.noise._estimate import (
     Known,
     Line,
     Patches,
-    blocks,
     every,
     fit,
     flat,
     measure,
 )
-from napari_dps.noise._stack import FEWEST, changes, measure_stack
+from napari_dps.noise._grey import less_rounding
+from napari_dps.noise._stack import FEWEST, changes, known_means, measure_stack
 
 SYSTEMATIC = 0.03
 """Relative error of the gain by residual structure, found on simulated images."""
@@ -61,6 +61,8 @@ class Camera:
         Mean of flat patches, their measured variance, and the variance of this camera there.
     correlation : list of float
         Of the noise with that 1, 2, ... pixels further; empty for white noise.
+    step : float
+        Spacing of the grey values in ADU; 0 if they are continuous.
     """
 
     gain: float
@@ -71,6 +73,7 @@ class Camera:
     read_noise_error: float
     levels: list[tuple[float, float, float]]
     correlation: list[float]
+    step: float = 0.0
 
     @property
     def pixels_per_value(self) -> float:
@@ -84,6 +87,10 @@ class Camera:
         for name in names:
             out[name] = getattr(self, name)
             out[f"{name}_error"] = getattr(self, f"{name}_error")
+        # The likelihood needs the noise with rounding, a data sheet has it without.
+        read, error = self.read_noise, self.read_noise_error
+        own = less_rounding(read**2, 2 * read * error, self.gain, self.step)
+        out["own_read_noise"], out["own_read_noise_error"] = own
         out["levels"] = [list(level) for level in self.levels]
         out |= correlation_report(self.correlation)
         out["unsure"] = [n for n in UNSURE if out[f"{n}_error"] > UNSURE[n] * out[n]]
@@ -222,13 +229,13 @@ def _correlation(
     if timewise:
         means, changed = changes(stack[:FEWEST])
         level_of, values = means[0], changed[0]
-    mean = blocks(level_of)
-    level = np.maximum(line.at(mean), 1e-3 * float(np.max(np.abs(line.at(mean)))))
+    expected = line.at(known_means(level_of))
+    level = np.maximum(expected, 1e-3 * float(np.nanmax(np.abs(expected))))
     for lag in range(1, stride):
         parts = []
         for axis in (0, 1):
             half = (np.roll(values, lag, axis) - values) ** 2 / 2
-            parts.append(float(np.nanmedian(blocks(half) / level)))
+            parts.append(float(np.nanmedian(known_means(half) / level)))
         found.append(float(np.clip(1 - np.mean(parts), 0.0, 1.0)))
     return found
 
@@ -354,6 +361,7 @@ def estimate(image: NDArray[np.generic], known: Known, *, stack: bool = False) -
         read_error * stride,
         _levels(chosen, camera),
         _correlation(frames, camera, stride, stack),
+        patches.step,
     )
 
 

@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_dps.errors import InputError
+from napari_dps.noise._missing import MOST, TRUNCATED, Filling
+from napari_dps.saturation import grey_step, saturated
 
 Array = NDArray[np.float64]
 
@@ -118,22 +120,6 @@ def _band(down: Array, kernel: Array) -> Array:
     return coefficients**2
 
 
-def grey_step(image: NDArray[np.generic]) -> float:
-    """Return the spacing of the grey values (a common divisor), 0 if they are continuous."""
-    values = np.asarray(image).ravel()[:: max(1, image.size // 2**20)].astype(np.float64)
-    values = np.unique(values[np.isfinite(values)])
-    gaps = np.diff(values)
-    if len(gaps) == 0:
-        return 0.0
-    if (values == np.round(values)).all() and np.abs(values).max() < 2**53:
-        return float(np.gcd.reduce(gaps.astype(np.int64)))
-    step = float(gaps.min())
-    # Rounded floats: all gaps are multiples of the smallest one, to what float32 can hold.
-    tolerance = 1e-3 + float(np.abs(values).max()) * 1e-6 / step
-    odd = np.abs(gaps / step - np.round(gaps / step))
-    return step if tolerance < 0.1 and odd.max() < tolerance else 0.0
-
-
 def every(stack: NDArray[np.generic], stride: int) -> NDArray[np.generic]:
     """Return the images of every stride-th pixel, all of them, as a stack (frames, Y, X)."""
     rows, columns = (n // stride for n in stack.shape[1:])
@@ -143,20 +129,6 @@ def every(stack: NDArray[np.generic], stride: int) -> NDArray[np.generic]:
         for j in range(stride)
     ]
     return np.concatenate(parts)
-
-
-def saturated(values: NDArray[np.generic]) -> float:
-    """Return the share of values at the maximum if they pile up there, else 0."""
-    values = np.asarray(values)
-    top = values.max()
-    count = int((values == top).sum())
-    share = count / values.size
-    below = values[values < top]
-    # In a small image two or three pixels are equal by chance.
-    if count < 4 or share < 1e-4 or below.size == 0:
-        return 0.0
-    # The tail of a distribution thins out; clipping collects it in one value.
-    return share if share > float((values == below.max()).mean()) else 0.0
 
 
 def grids_of(frame: Array, bad: NDArray[np.bool_]) -> tuple[list[Array], NDArray[np.bool_]]:
@@ -188,6 +160,33 @@ def grids_of(frame: Array, bad: NDArray[np.bool_]) -> tuple[list[Array], NDArray
     grids.append((third_power - 3 * first * second + 2 * first**3) / _THIRD)
     near = uniform_filter(bad.astype(np.float64), 2 * _MARGIN + 1)[INNER]
     return grids, blocks(near) < 1e-9
+
+
+def grids_with(
+    filling: Filling, frame: Array, bad: NDArray[np.bool_]
+) -> tuple[list[Array], NDArray[np.bool_]]:
+    """Return :func:`grids_of` of a frame whose missing pixels are filled, as if it were whole."""
+    grids, good = grids_of(filling(frame), bad | filling.left)
+    if filling.done.any():
+        from scipy.ndimage import correlate1d
+
+        filled = filling.done.astype(np.float64)
+        touched = correlate1d(correlate1d(filled, _HIGH**2, axis=0), _HIGH**2, axis=1)
+        share = blocks(touched[INNER])
+
+        def bands(noise: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+            found = grids_of(noise, bad)[0]
+            return found[1], found[2]
+
+        fine, side = filling.kept(share, bands)
+        # A filled pixel has next to no noise of its own, and so no skewness.
+        own = 1 - blocks(filled[INNER])
+        level, finest, beside, skewed = grids
+        grids = [level, finest / fine, beside / side, skewed / np.maximum(own, 0.1)]
+        # By the side bands: chosen by its own, the noise would come out too small.
+        top = grids[0] + TRUNCATED * np.sqrt(grids[2])
+        good &= (share <= MOST) & ((share == 0) | (top < np.max(frame[~filling.missing & ~bad])))
+    return grids, good
 
 
 def darkest(means: Array, good: NDArray[np.bool_]) -> float:
@@ -229,12 +228,15 @@ def measure(image: NDArray[np.generic]) -> Patches:
     clipped = saturated(finite) > 0
     lists: list[list[Array]] = [[], [], [], []]
     lows: list[float] = []
+    filling = Filling(np.isnan(stack[0]))
     for raw in stack:
         frame = np.asarray(raw, dtype=np.float64)
-        bad = ~np.isfinite(frame)
+        if (np.isnan(frame) != filling.missing).any():
+            filling = Filling(np.isnan(frame))
+        bad = np.isinf(frame)
         if clipped:
             bad |= frame >= ceiling
-        grids, good = grids_of(frame, bad)
+        grids, good = grids_with(filling, frame, bad)
         if good.sum() >= 4:
             lows.append(darkest(grids[0], good))
         # A patch without any noise was painted (a margin of zeros), not recorded.

@@ -20,11 +20,12 @@ from napari_dps.noise._estimate import (
     SMALLEST,
     Array,
     Patches,
+    blocks,
     darkest,
-    grey_step,
-    grids_of,
-    saturated,
+    grids_with,
 )
+from napari_dps.noise._missing import Filling
+from napari_dps.saturation import grey_step, saturated
 
 FEWEST = 3
 """Frames below which a stack is none."""
@@ -46,6 +47,14 @@ def changes(stack: NDArray[np.generic]) -> tuple[Array, Array]:
     values = np.asarray(stack, dtype=np.float64)
     mean = (values[:-2] + values[1:-1] + values[2:]) / 3
     return mean, (values[1:-1] - (values[:-2] + values[2:]) / 2) / np.sqrt(_VARIANCE)
+
+
+def known_means(values: Array) -> Array:
+    """Return the means over patches of what is not missing, NaN where too little is left."""
+    there = np.isfinite(values)
+    share = blocks(there.astype(np.float64))
+    mean = blocks(np.where(there, values, 0.0)) / np.maximum(share, 1e-9)
+    return np.where(share > 0.25, mean, np.nan)
 
 
 def independent(count: int) -> float:
@@ -115,14 +124,16 @@ def measure_stack(parts: Sequence[NDArray[np.generic]]) -> Patches:
 def _over_time(stack: NDArray[np.generic], ceiling: float) -> Patches:
     """Return one patch per place: its mean and the statistics of its change, over all time."""
     values = np.asarray(stack, dtype=np.float64)
-    bad: NDArray[np.bool_] = np.any(~np.isfinite(values) | (values >= ceiling), axis=0)
+    missing: NDArray[np.bool_] = np.any(np.isnan(values), axis=0)
+    filling = Filling(missing)
+    bad: NDArray[np.bool_] = np.any(np.isinf(values) | (values >= ceiling), axis=0)
     values = np.where(np.isfinite(values), values, 0.0)
-    (mean, *_), good = grids_of(values.mean(axis=0), bad)
+    (mean, *_), good = grids_with(filling, values.mean(axis=0), bad)
     dark = darkest(mean, good) if good.sum() >= 4 else np.inf
     sums = [np.zeros_like(mean) for _ in range(3)]
     change = changes(values)[1]
     for frame in change:
-        for total, grid in zip(sums, grids_of(frame, bad)[0][1:], strict=True):
+        for total, grid in zip(sums, grids_with(filling, frame, bad)[0][1:], strict=True):
             total += grid / len(change)
     fine, side, third = sums
     good &= fine > 1e-12 * max(float(np.abs(values).max()), 1e-300) ** 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_dps.noise._estimate import grey_step, saturated
+from napari_dps.saturation import grey_step, saturated
 
 _ASSUMES = "error bars assume counts"
 
@@ -56,17 +56,21 @@ def count_warnings(image: NDArray[np.generic], gain: float) -> list[str]:
 
 
 def saturation_warnings(image: NDArray[np.generic]) -> list[str]:
-    """Return a warning where pixels are clipped at the largest value."""
+    """Return a warning where pixels are clipped at the largest value, or seem to be."""
     values = np.asarray(image)
     values = values[np.isfinite(values)].ravel()
     if values.size == 0 or values.dtype == bool:
         return []
     top = values.max()
-    full = np.issubdtype(values.dtype, np.integer) and top == np.iinfo(values.dtype).max
-    share = float((values == top).mean()) if full else saturated(values)
+    if np.issubdtype(values.dtype, np.integer) and top == np.iinfo(values.dtype).max:
+        share = float((values == top).mean())
+        said = f"are saturated at {top:g}; mark them as not valid"
+    else:
+        share = saturated(values)
+        said = (
+            f"seem to be saturated at {top:g} and count as measured; if the camera was full there, "
+            "mark them as not valid or give its `full_scale`"
+        )
     if share < 1e-3:
         return []
-    return [
-        f"{share:.1%} of the pixels are saturated at {top:g}; mark them as not valid, or the "
-        "result is too dark there"
-    ]
+    return [f"{share:.1%} of the pixels {said}, or the result is too dark there"]

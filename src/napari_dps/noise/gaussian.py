@@ -13,6 +13,7 @@ from napari_dps.noise._correlated import (
     correlation_report,
     pixels_per_value,
 )
+from napari_dps.noise._limits import SIGMA, within
 from napari_dps.noise._warnings import saturation_warnings
 
 
@@ -25,9 +26,9 @@ class Gaussian(CorrelatedNoise):
 
     title: ClassVar[str] = "Gaussian"
     kind: Literal["gaussian"] = "gaussian"
-    sigma: Literal["auto"] | Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
-        "auto", json_schema_extra={"unit": "ADU"}
-    )
+    sigma: (
+        Literal["auto"] | Annotated[float, Field(ge=SIGMA[0], le=SIGMA[1], allow_inf_nan=False)]
+    ) = Field("auto", json_schema_extra={"unit": "ADU"})
     """Standard deviation of the noise in the image's own units; estimated if "auto"."""
 
     def bind(self, grid: Grid) -> Any:
@@ -59,7 +60,7 @@ class Gaussian(CorrelatedNoise):
             return self.model_copy(update={"pixels_per_value": self.redundancy()})
         sigma, error, correlation = noise_sigma(np.asarray(image))
         report.update(sigma=sigma, sigma_error=error, **correlation_report(correlation))
-        found = {"sigma": sigma}
+        found = {"sigma": within("sigma", sigma, SIGMA)}
         if self.pixels_per_value == "auto":
             found["pixels_per_value"] = pixels_per_value(correlation)
         return self.model_copy(update=found)

@@ -8,6 +8,7 @@ from pydantic import Field
 from napari_dps.components import NoiseModel
 from napari_dps.errors import InputError
 from napari_dps.grid import Grid
+from napari_dps.noise._limits import GAIN
 from napari_dps.noise._warnings import count_warnings
 
 
@@ -19,7 +20,13 @@ class Poisson(NoiseModel):
 
     title: ClassVar[str] = "Poisson (counts)"
     kind: Literal["poisson"] = "poisson"
-    gain: float = Field(1.0, gt=0, allow_inf_nan=False, json_schema_extra={"unit": "ADU/electron"})
+    gain: float = Field(
+        1.0,
+        ge=GAIN[0],
+        le=GAIN[1],
+        allow_inf_nan=False,
+        json_schema_extra={"unit": "ADU/electron"},
+    )
     """Grey values per photoelectron; 1 if the image holds counts."""
     offset: float = Field(0.0, allow_inf_nan=False, json_schema_extra={"unit": "ADU"})
     """Grey value without any light."""

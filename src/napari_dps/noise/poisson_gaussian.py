@@ -10,6 +10,7 @@ from napari_dps.components import NoiseModel
 from napari_dps.errors import InputError
 from napari_dps.grid import Grid
 from napari_dps.noise._correlated import CorrelatedNoise
+from napari_dps.noise._limits import GAIN, READ_NOISE, within
 from napari_dps.noise._warnings import saturation_warnings
 
 NAMES = ("gain", "offset", "read_noise")
@@ -24,9 +25,11 @@ class PoissonGaussian(CorrelatedNoise):
 
     title: ClassVar[str] = "Poisson and read noise (camera)"
     kind: Literal["poisson-gaussian"] = "poisson-gaussian"
-    gain: Literal["auto"] | Annotated[float, Field(gt=0, allow_inf_nan=False)] | PixelMap = Field(
-        "auto", json_schema_extra={"unit": "ADU/electron"}
-    )
+    gain: (
+        Literal["auto"]
+        | Annotated[float, Field(ge=GAIN[0], le=GAIN[1], allow_inf_nan=False)]
+        | PixelMap
+    ) = Field("auto", json_schema_extra={"unit": "ADU/electron"})
     """Grey values per photoelectron: a number, or a map of the image's shape; estimated if
     "auto"."""
     offset: Literal["auto"] | Annotated[float, Field(allow_inf_nan=False)] | PixelMap = Field(
@@ -34,9 +37,11 @@ class PoissonGaussian(CorrelatedNoise):
     )
     """Grey value without any light: a number, or a map of the image's shape; estimated if
     "auto"."""
-    read_noise: Literal["auto"] | Annotated[float, Field(ge=0, allow_inf_nan=False)] | PixelMap = (
-        Field("auto", json_schema_extra={"unit": "electrons"})
-    )
+    read_noise: (
+        Literal["auto"]
+        | Annotated[float, Field(ge=0, le=READ_NOISE, allow_inf_nan=False)]
+        | PixelMap
+    ) = Field("auto", json_schema_extra={"unit": "electrons"})
     """Standard deviation of the read noise in photoelectrons: a number, or a map of the image's
     shape; estimated if "auto"."""
     estimate_from: Literal["image", "stack"] = "image"
@@ -76,6 +81,12 @@ class PoissonGaussian(CorrelatedNoise):
                 f"the gain map is 0 in {int((values == 0).sum())} pixels; give those the gain of "
                 "the others, and mark them as not valid"
             )
+        limits = {"gain": GAIN, "read_noise": (0.0, READ_NOISE)}.get(name)
+        if limits is not None and not (limits[0] <= values.min() and values.max() <= limits[1]):
+            raise InputError(
+                f"the {what} goes from {values.min():g} to {values.max():g}, but {limits[0]:g} to "
+                f"{limits[1]:g} is allowed; check its unit"
+            )
         return values
 
     def camera(self) -> tuple[float, float]:
@@ -94,6 +105,10 @@ class PoissonGaussian(CorrelatedNoise):
     def _typical(self, name: str) -> float:
         value = self._given(name)
         return float(np.median(value.load())) if isinstance(value, PixelMap) else float(value)
+
+    def pixel_gain(self, shape: tuple[int, ...]) -> Any:
+        """Return the gain of every pixel of measurements of ``shape``, or of all."""
+        return self._on("gain", shape)
 
     def electrons(self, values: Any) -> Any:
         """Turn measured values (..., *grid) into photoelectrons, each pixel by its own camera."""
@@ -157,6 +172,7 @@ class PoissonGaussian(CorrelatedNoise):
         even = self._even(np.asarray(image), given["offset"], given["gain"])
         camera = estimate(even, Known(**given), stack=self.estimate_from == "stack")
         report.update(camera.report(), estimated=estimated)
+        within("gain", camera.gain, GAIN)
         found = {name: getattr(camera, name) for name in estimated}
         if self.pixels_per_value == "auto":
             found["pixels_per_value"] = camera.pixels_per_value

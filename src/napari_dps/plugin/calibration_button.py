@@ -40,7 +40,7 @@ class CalibrationButton(QPushButton):
 
         self.calibration = Calibration.load(path) if path else None
         found = self.calibration
-        self.setText(_NOMINAL if found is None else f"calibrated on {found.images} images")
+        self.setText(_NOMINAL if found is None else f"calibrated on {found.basis}")
         self.changed.emit()
 
     def apply(self, result: Result) -> tuple[Result, str | None]:

@@ -19,6 +19,7 @@ from napari_dps.plugin.measure_sources import (
     line_in_pixels,
     region_labels,
     result_of,
+    same_place,
     shown_frame,
 )
 from napari_dps.result import Result
@@ -248,12 +249,7 @@ def _line(choice: Choice, inputs: Inputs) -> Callable[[], Measurement]:
 
     samples = inputs.samples
     line = line_in_pixels(_where(inputs, "a line (Shapes, or two points)"), samples)
-    step = np.abs(np.asarray(samples.scale)[-2:])
-    if abs(step[0] / step[1] - 1) > 0.01:
-        raise InputError(
-            f"pixels of {samples.name!r} are {step[0]:.4g} by {step[1]:.4g}: lengths along a line "
-            "need square ones; resample the image first"
-        )
+    _need_square(samples, "lengths along a line")
     width = int(inputs.settings.get("width") or 1)
 
     def run() -> Measurement:
@@ -273,6 +269,17 @@ def _line(choice: Choice, inputs: Inputs) -> Callable[[], Measurement]:
     return run
 
 
+def _need_square(samples: ImageLayer, what: str) -> None:
+    from napari_dps.uncertainty.resolution import square
+
+    step = np.abs(np.asarray(samples.scale)[-2:])
+    if not square(step):
+        raise InputError(
+            f"pixels of {samples.name!r} are {step[0]:.4g} by {step[1]:.4g}: {what} need square "
+            "ones; resample the image first"
+        )
+
+
 def _second(inputs: Inputs) -> Callable[[], Measurement]:
     from napari_dps.uncertainty.colocalisation import Colocalisation
 
@@ -285,6 +292,11 @@ def _second(inputs: Inputs) -> Callable[[], Measurement]:
             f"{first.name!r} has images of shape {shapes[0][1:]}, but {second.name!r} of "
             f"{shapes[1][1:]}: choose two results of one shape"
         )
+    if not same_place(first, second):
+        raise InputError(
+            f"{first.name!r} and {second.name!r} do not lie on each other, by their pixel size, "
+            "translation or rotation: choose two results of one field, or resample one of them"
+        )
     count = min(shapes[0][0], shapes[1][0])
     check_level(inputs.level, count)
     keep = 3 if _has_depth(first) else 2
@@ -294,13 +306,16 @@ def _second(inputs: Inputs) -> Callable[[], Measurement]:
         two = _frame(replace(inputs, samples=second), keep)
         # Sample k of the one beside sample k of the other: both posteriors' spread counts.
         pairs = np.stack([one.samples[:count], two.samples[:count]], axis=1)
-        return measure(pairs, Colocalisation(axis=0), level=inputs.level)
+        partners = one.pairs or two.pairs
+        return measure(pairs, Colocalisation(axis=0), level=inputs.level, pairs=partners)
 
     return run
 
 
 def _rings(inputs: Inputs) -> Callable[[], Measurement]:
     from napari_dps.uncertainty.resolution import fourier_ring_correlation
+
+    _need_square(inputs.samples, "rings of spatial frequency")
 
     def run() -> Measurement:
         result = _frame(inputs, 2)

@@ -26,6 +26,7 @@ __all__ = [
     "recipe_and_report",
     "region_labels",
     "result_of",
+    "same_place",
     "shown_frame",
 ]
 
@@ -80,6 +81,24 @@ def result_of(layer: ImageLayer) -> Result:
         units.append("micrometer" if factor else ("second" if unit == "second" else "pixel"))
     data = np.asarray(source_data(layer))
     return Result(data, axes, scale, units, translate, base_name(layer), recipe, report)
+
+
+def same_place(first: ImageLayer, second: ImageLayer) -> bool:
+    """Whether equal pixels of two results lie in one place, to half a pixel."""
+    last = np.array(source_data(first).shape) - 1.0
+    last[0] = 0.0  # samples have no place
+    corners = [np.zeros(len(last)), last, np.append(last[:-1], 0.0)]
+    here, there = (
+        np.array([layer.data_to_world(corner) for corner in corners])[:, 1:] * _micrometers(layer)
+        for layer in (first, second)
+    )
+    half = np.abs(np.asarray(first.scale)[1:]) * _micrometers(first) / 2
+    return bool((np.abs(here - there) <= half).all())
+
+
+def _micrometers(layer: ImageLayer) -> NDArray[np.float64]:
+    """Return the length of a layer's units, axis by axis; 1 where they are no length."""
+    return np.array([to_micrometer(str(unit)) or 1.0 for unit in layer.units[1:]])
 
 
 def intensity_unit(recipe: Recipe | None) -> str:

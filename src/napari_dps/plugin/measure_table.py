@@ -26,7 +26,9 @@ def rows_of(found: Measurement) -> tuple[list[str], list[list[Any]]]:
         heads["position"] = f"position ({found.position_unit})"
     names = [heads.get(name, name) for name in columns]
     rows = [list(values) for values in zip(*columns.values(), strict=True)]
-    return [*names, "unit", "interval"], [[*row, found.unit, found.note] for row in rows]
+    notes = found.notes or (found.note,) * len(rows)
+    told = [[*row, found.unit, note] for row, note in zip(rows, notes, strict=True)]
+    return [*names, "unit", "interval"], told
 
 
 def save_csv(found: Measurement, path: str | Path) -> None:

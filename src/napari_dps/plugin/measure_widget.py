@@ -38,7 +38,7 @@ from napari_dps.plugin.number_box import NumberBox
 from napari_dps.plugin.scroll import ScrollColumn
 from napari_dps.plugin.show_panel import ShowPanel
 from napari_dps.uncertainty.measure import Measurement
-from napari_dps.uncertainty.measure_calibration import MeasureCalibration
+from napari_dps.uncertainty.measure_calibration import MeasureCalibration, calibrate_what_fits
 from napari_dps.uncertainty.probability import probability_above
 
 if TYPE_CHECKING:
@@ -137,14 +137,14 @@ class MeasureWidget(QWidget):
     def _measured(self, found: Measurement, rows: Any, choice: Choice, inputs: Inputs) -> None:
         if self.calibration is not None:
             try:
-                found = found.calibrated(self.calibration)
+                found = calibrate_what_fits(found, self.calibration)
             except DPSError as error:
                 show_error(sentence_of(error))
         self.measurement = found
         self.table.show_measurement(found)
         self.plot.draw(paint_of(found))
         self.save_button.setEnabled(True)
-        told = f"{len(found)} value{'s' * (len(found) != 1)}, {found.level:.0%} interval: "
+        told = f"{len(found)} value{'s' * (len(found) != 1)}, {found.level * 100:g} % interval: "
         told += found.note
         # Of several frames a region has several values, for which its row has no place.
         fits = rows is not None and len(rows) == len(found) and inputs.where in self._viewer.layers

@@ -21,8 +21,9 @@ class ReportButton(QPushButton):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(_TEXT, parent)
         self.setToolTip(
-            "<qt>Whether the model explains the data, what comes from the prior, how sure it is "
-            "and what was assumed, as one HTML page with pictures.</qt>"
+            "<qt>Whether the model explains the data, mean and standard deviation, and what was "
+            "assumed, as one HTML page with pictures. What comes from the prior and how stable it "
+            "is takes a closer look: napari_dps.assess, or --report on the command line.</qt>"
         )
         self._result: Result | None = None
         self.work = Background(self, what="writing the report")

@@ -6,20 +6,15 @@ Beside ``model.pt`` lies ``model.json``; in a diffusers folder, ``napari-dps.jso
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import PriorError
 from ._folder import Spectrum, Text
-
-LARGEST_JSON = 2**20
-"""No configuration is longer; a longer one is not even parsed."""
-
-Model = TypeVar("Model", bound=BaseModel)
+from ._json import Model, checked, read_json
 
 
 class Card(BaseModel):
@@ -71,51 +66,6 @@ class GuidedCard(Card):
     image_size: int = Field(256, ge=8, le=4096)
     noise_schedule: Literal["linear", "cosine"] = "linear"
     diffusion_steps: int = Field(1000, ge=2, le=100_000)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises
-    ------
-    PriorError
-        If it is missing, too long, or no object.
-    """
-    try:
-        if path.stat().st_size > LARGEST_JSON:
-            raise ValueError("it is longer than 1 MiB, which no configuration is")
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(raw, dict):
-            raise ValueError(f"it holds a {type(raw).__name__}, not an object")
-    except FileNotFoundError:
-        raise PriorError(f"There is no {str(path)!r}: the prior's folder is incomplete.") from None
-    except RecursionError:
-        raise PriorError(f"{str(path)!r} cannot be read: it is nested too deeply.") from None
-    except (OSError, ValueError) as error:
-        raise PriorError(f"{str(path)!r} cannot be read ({error}): copy it again.") from None
-    return raw
-
-
-def checked(model: type[Model], raw: dict[str, Any], path: Path) -> Model:
-    """Return a configuration, validated.
-
-    Raises
-    ------
-    PriorError
-        One sentence about the first thing that is wrong.
-    """
-    try:
-        return model.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the whole"
-        given = repr(first.get("input"))
-        given = given if len(given) < 60 else given[:57] + "..."
-        message = first["msg"].removeprefix("Value error, ")
-        raise PriorError(
-            f"{str(path)!r} is wrong at {where!r} ({message}, got {given}); this version of "
-            "napari-dps cannot take it."
-        ) from None
 
 
 def read_card(model: type[Model], path: Path) -> Model:

@@ -20,6 +20,7 @@ from ..core.operator import mirror_pad
 from ..core.prior import Prior, Vjp, per_sample
 from ..errors import PriorError
 from ._precision import apply_unet, set_precision
+from ._schedule import usable
 
 SMALLEST_SIDE = 8
 
@@ -79,13 +80,7 @@ class VPDenoiser(Denoiser):
     ) -> None:
         super().__init__(unet)
         self.learned = self.both and ranged
-        abar = abar.double()
-        abar = abar[abar > 1e-10]  # zero terminal signal is noise without end: no level at all
-        if len(abar) < 2 or not bool((abar < 1).all()) or not bool((abar.diff() < 0).all()):
-            raise PriorError(
-                "The noise schedule of the prior does not rise from step to step; correct its "
-                "betas."
-            )
+        abar = torch.from_numpy(usable(abar.double().numpy()))
         sigmas = ((1 - abar) / abar).sqrt()
         self.log_sigmas = sigmas.log()
         self.sigma_min, self.sigma_max = float(sigmas[0]), float(sigmas[-1])

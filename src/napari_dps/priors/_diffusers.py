@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..errors import PriorError
-from ._card import checked, read_json
+from ._json import checked, read_json, shown
 
 CONFIG, SCHEDULER, CARD = "config.json", "scheduler_config.json", "napari-dps.json"
 WEIGHTS = (
@@ -36,6 +36,7 @@ Up = Literal[
     "UpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D", "SkipUpBlock2D", "AttnSkipUpBlock2D"
 ]
 Side = Annotated[int, Field(ge=8, le=4096)]
+Beta = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
 class UNetConfig(BaseModel):
@@ -120,12 +121,18 @@ class VPConfig(BaseModel):
     beta_start: float = Field(1e-4, gt=0, lt=1)
     beta_end: float = Field(0.02, gt=0, lt=1)
     beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
-    trained_betas: Annotated[tuple[float, ...], Field(min_length=2, max_length=100_000)] | None = (
+    trained_betas: Annotated[tuple[Beta, ...], Field(min_length=2, max_length=100_000)] | None = (
         None
     )
     prediction_type: Literal["epsilon", "v_prediction", "sample"] = "epsilon"
     variance_type: str | None = None
     rescale_betas_zero_snr: bool = False
+
+    @property
+    def steps(self) -> int:
+        """How many noise levels the schedule has."""
+        betas = self.trained_betas
+        return self.num_train_timesteps if betas is None else len(betas)
 
 
 class EDMConfig(BaseModel):
@@ -137,6 +144,14 @@ class EDMConfig(BaseModel):
     sigma_max: float = Field(80.0, gt=0, le=1e5, allow_inf_nan=False)
     sigma_data: float = Field(0.5, gt=0, le=10, allow_inf_nan=False)
     prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
+
+    @model_validator(mode="after")
+    def _rises(self) -> EDMConfig:
+        if not self.sigma_min < self.sigma_max:
+            raise ValueError(
+                f"sigma_min = {self.sigma_min:g} is not below sigma_max = {self.sigma_max:g}"
+            )
+        return self
 
 
 class Layout(BaseModel):
@@ -177,29 +192,57 @@ def find_layout(folder: Path) -> Layout:
     PriorError
         If one is missing, or the pipeline is none of an unconditional U-Net.
     """
+    unet = unet_place(folder)
+    weights = [unet / name for name in WEIGHTS if (unet / name).is_file()]
+    if not weights:
+        raise PriorError(f"The diffusers folder {str(unet)!r} has no {WEIGHTS[0]}; put it there.")
+    return Layout(
+        folder=folder,
+        unet=unet / CONFIG,
+        scheduler=scheduler_place(folder),
+        weights=weights[0],
+    )
+
+
+def unet_place(folder: Path) -> Path:
+    """Return the folder of the U-Net's configuration.
+
+    Raises
+    ------
+    PriorError
+        If there is none, or the pipeline is none of an unconditional U-Net.
+    """
     index = folder / "model_index.json"
     if index.is_file():
         model = read_json(index).get("unet")
         if model not in (None, ["diffusers", "UNet2DModel"]):
             name = model[-1] if isinstance(model, list) and model else model
             raise PriorError(
-                f"The pipeline in {str(folder)!r} is made of {name!r}; only UNet2DModel, the "
+                f"The pipeline in {str(folder)!r} is made of {shown(name)}; only UNet2DModel, the "
                 "unconditional U-Net on pixels, can be a prior."
             )
     unet = folder / "unet" if (folder / "unet").is_dir() else folder
     if not (unet / CONFIG).is_file():
         raise PriorError(f"The diffusers folder {str(folder)!r} has no {CONFIG} of a U-Net.")
-    weights = [unet / name for name in WEIGHTS if (unet / name).is_file()]
-    if not weights:
-        raise PriorError(f"The diffusers folder {str(unet)!r} has no {WEIGHTS[0]}; put it there.")
-    places = (folder / "scheduler" / SCHEDULER, folder / SCHEDULER, unet / SCHEDULER)
-    scheduler = next((path for path in places if path.is_file()), None)
-    if scheduler is None:
+    return unet
+
+
+def scheduler_place(folder: Path) -> Path:
+    """Return the scheduler's configuration.
+
+    Raises
+    ------
+    PriorError
+        If there is none.
+    """
+    places = (folder / "scheduler", folder, folder / "unet")
+    found = next((place / SCHEDULER for place in places if (place / SCHEDULER).is_file()), None)
+    if found is None:
         raise PriorError(
             f"The diffusers folder {str(folder)!r} has no {SCHEDULER}, so the noise levels it was "
             "trained with are unknown; put the scheduler's configuration there."
         )
-    return Layout(folder=folder, unet=unet / CONFIG, scheduler=scheduler, weights=weights[0])
+    return found
 
 
 def _public(raw: dict[str, Any]) -> dict[str, Any]:
@@ -245,6 +288,32 @@ def scheduler_config(path: Path) -> VPConfig | EDMConfig:
         f"{str(path)!r} describes a {name!r}; schedulers that are understood: "
         f"{', '.join((*VP, *EDM))}."
     )
+
+
+def configurations(unet: Path, scheduler: Path) -> tuple[UNetConfig, VPConfig | EDMConfig]:
+    """Read and check both configurations, and whether they go together.
+
+    Raises
+    ------
+    PriorError
+        As :func:`unet_config` and :func:`scheduler_config`; or if the network cannot be told the
+        scheduler's noise levels.
+    """
+    config, schedule = unet_config(unet), scheduler_config(scheduler)
+    if config.time_embedding_type == "learned":
+        table = config.num_train_timesteps or 0
+        if isinstance(schedule, EDMConfig):
+            raise PriorError(
+                f"{str(unet)!r}: a learned table of timesteps does not go with an EDM scheduler, "
+                "whose times are no whole numbers; put the scheduler of its training there."
+            )
+        if table < schedule.steps:
+            raise PriorError(
+                f"{str(unet)!r}: the learned table of {table} timesteps (num_train_timesteps) is "
+                f"too short for the {schedule.steps} steps of the scheduler; put the scheduler of "
+                "its training there."
+            )
+    return config, schedule
 
 
 def licence_of(folder: Path) -> str:

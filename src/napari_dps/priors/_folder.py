@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import PriorError
+from ._json import first_mistake, read_json, shown
 from ._model_card import model_card
+from ._weights import difference, read_shapes, read_weights
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 FORMAT: Literal[1] = 1
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "README.md"
 PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
+RUN_PRIOR, RUN_LOG = "prior", "log.jsonl"
+"""What the folder of a training run holds: its prior, and its log from the first step on."""
+HINT = "give a folder made by 'napari-dps train'."
 
 Width = Annotated[int, Field(ge=4, le=1024)]
 Text = Annotated[str, Field(max_length=4000)]
@@ -108,41 +113,61 @@ def prior_info(folder: str | Path) -> PriorInfo:
         in their place.
     """
     folder = Path(folder)
-    hint = "give a folder made by 'napari-dps train'."
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
-        raise PriorError(f"Prior {str(folder)!r} {what}: {hint}")
-    pickles = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in PICKLES)
+        raise PriorError(f"Prior {str(folder)!r} {what}: {HINT}")
     if not (folder / WEIGHTS).is_file():
-        if pickles:
-            raise PriorError(
-                f"Prior folder {str(folder)!r} holds {pickles[0]!r}, which would have to be "
-                f"unpickled and could run any code: only {WEIGHTS} is read, so convert the weights "
-                "to safetensors first."
-            )
-        raise PriorError(f"Prior folder {str(folder)!r} has no {WEIGHTS}: {hint}")
-    try:
-        raw = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise PriorError(f"Prior folder {str(folder)!r} has no {CONFIG}: {hint}") from None
-    except (OSError, ValueError) as error:
-        raise PriorError(
-            f"{CONFIG} of prior folder {str(folder)!r} cannot be read ({error}): {hint}"
-        ) from None
-    version = raw.get("format") if isinstance(raw, dict) else None
+        raise _without_weights(folder)
+    return read_info(folder)
+
+
+def _without_weights(folder: Path) -> PriorError:
+    """Return the sentence about a folder without weights: a run's, one with a pickle, another."""
+    inner = folder / RUN_PRIOR
+    if (inner / CONFIG).is_file():
+        return PriorError(
+            f"{str(folder)!r} is the folder of a training run, and its prior lies in "
+            f"{str(inner)!r}: name that one."
+        )
+    pickles = sorted(p.name for p in folder.iterdir() if p.suffix.lower() in PICKLES)
+    if RUN_LOG in (p.name for p in folder.iterdir()):
+        return PriorError(
+            f"{str(folder)!r} is the folder of a training run that has written no prior yet: let "
+            f"it go on until {str(inner)!r} is there, and name that one."
+        )
+    if pickles:
+        return PriorError(
+            f"Prior folder {str(folder)!r} holds {pickles[0]!r}, which would have to be "
+            f"unpickled and could run any code: only {WEIGHTS} is read, so convert the weights "
+            "to safetensors first."
+        )
+    return PriorError(f"Prior folder {str(folder)!r} has no {WEIGHTS}: {HINT}")
+
+
+def read_info(folder: Path) -> PriorInfo:
+    """Read and check config.json of a prior folder, whether its weights are there or not.
+
+    Raises
+    ------
+    PriorError
+        If it is missing, of another version, damaged or out of bounds.
+    """
+    if not (folder / CONFIG).is_file():
+        raise PriorError(f"Prior folder {str(folder)!r} has no {CONFIG}: {HINT}")
+    raw = read_json(folder / CONFIG)
+    version = raw.get("format")
     if version != FORMAT:
         raise PriorError(
-            f"Prior folder {str(folder)!r} has format {version!r}, this version reads {FORMAT}: "
-            "update napari-dps or train the prior again."
+            f"Prior folder {str(folder)!r} has format {shown(version)}, this version reads "
+            f"{FORMAT}: update napari-dps or train the prior again."
         )
     try:
         return PriorInfo.model_validate(raw)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "config"
+        where, what = first_mistake(error)
         raise PriorError(
-            f"{CONFIG} of prior folder {str(folder)!r} is wrong at {where!r} "
-            f"({first['msg']}, got {first.get('input')!r}): {hint}"
+            f"{CONFIG} of prior folder {str(folder)!r} is wrong at {where or 'config'!r} "
+            f"({what}): {HINT}"
         ) from None
 
 
@@ -184,27 +209,27 @@ def load_prior(
         As :func:`prior_info`; or if the weights do not fit the configuration.
     """
     import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     from ._network import NetworkPrior
 
     info = prior_info(folder)
     path = Path(folder) / WEIGHTS
-    network = build_network(info.network)
-    try:
-        state = load_file(path)
-        network.load_state_dict({key: value.float() for key, value in state.items()})
-    except (SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
+    # Without memory first, so that a configuration cannot ask for more than the weights hold.
+    with torch.device("meta"):
+        network = build_network(info.network)
+    expected = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    differing = difference(expected, read_shapes(path))
+    if differing:
         raise PriorError(
-            f"Weights of prior folder {str(folder)!r} do not fit its {CONFIG} or are damaged "
-            f"({reason}): copy the folder again or train the prior again."
-        ) from None
-    if not all(bool(torch.isfinite(value).all()) for value in network.state_dict().values()):
+            f"Weights of prior folder {str(folder)!r} do not fit its {CONFIG} ({differing}): copy "
+            "the folder again or train the prior again."
+        )
+    state = {name: value.float() for name, value in read_weights(path).items()}
+    if not all(bool(torch.isfinite(value).all()) for value in state.values()):
         raise PriorError(
             f"Weights of prior folder {str(folder)!r} are not all finite: train the prior again."
         )
+    network.load_state_dict(state, assign=True)
     network = network.to(device=device, dtype=dtype or torch.float32)
     spectrum = info.spectrum
     return NetworkPrior(

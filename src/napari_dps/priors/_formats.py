@@ -9,7 +9,7 @@ from typing import Any, Literal
 from ..errors import PriorError
 from . import _diffusers, _folder
 from ._card import Card, GuidedCard, hash_files, read_card
-from ._diffusers import EDMConfig, Layout, find_layout, is_diffusers, scheduler_config, unet_config
+from ._diffusers import EDMConfig, Layout, configurations, find_layout, is_diffusers, unet_config
 from ._guided import SUFFIXES, guided_config
 from ._schedule import guided_abar, sigma_range, vp_abar
 from ._weights import read_shapes
@@ -165,7 +165,7 @@ def describe(found: Found) -> Facts:
     card: Card
     if found.format == "diffusers":
         layout = find_layout(found.path)
-        unet, schedule = unet_config(layout.unet), scheduler_config(layout.scheduler)
+        unet, schedule = configurations(layout.unet, layout.scheduler)
         card = diffusers_card(layout)
         licence = card.licence or _diffusers.licence_of(found.path)
     else:

@@ -209,6 +209,8 @@ class Guided:
     def _split(self, qkv: Tensor) -> tuple[Tensor, ...]:
         """Return queries, keys and values; the old order has them head by head."""
         qkv = qkv.squeeze(-1) if qkv.ndim == 3 else qkv
+        if qkv.ndim == 0 or qkv.shape[0] % (3 * self.card.num_head_channels):
+            raise self._odd(f"qkv of shape {tuple(qkv.shape)}")
         if self.card.new_attention_order:
             return qkv.chunk(3)
         width = qkv.shape[0] // 3

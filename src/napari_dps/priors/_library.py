@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PriorError
+from . import _diffusers, _folder
 from ._formats import Facts, Found, describe, find
 
 VARIABLE = "NAPARI_DPS_PRIORS"
@@ -17,8 +18,14 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 HUB_ID = re.compile(
     r"(?P<id>[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95})(@(?P<revision>[\w./-]{1,200}))?"
 )
-HUB_FILES = ["*.json", "*.md", "*.safetensors"]
-HUB_TORCH = ["*diffusion_pytorch_model.bin"]
+SHIPPED = ("fluorescence",)
+"""What comes along; no prior of the user's may be called so."""
+HUB_FACTS = [
+    *("model_index.json", "config.json", "unet/config.json"),
+    *("scheduler_config.json", "scheduler/scheduler_config.json", "unet/scheduler_config.json"),
+    *("napari-dps.json", "README.md"),
+]
+"""What tells whether a repository is a prior, before anything large is fetched."""
 
 
 def library() -> Path:
@@ -38,8 +45,8 @@ def entries() -> dict[str, Path]:
         return {}
     found = {}
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.suffix.lower() == ".json":
-            continue
+        if path.name.startswith(".") or (path.suffix.lower() == ".json" and not path.is_dir()):
+            continue  # the card of a file
         found[path.name if path.is_dir() else path.stem] = path
     return found
 
@@ -94,37 +101,75 @@ def _from_hub(name: str, revision: str | None, download: bool) -> Path:
         )
 
     try:
-        here = fetch(HUB_FILES, local_files_only=True)
-        if _has_weights(here):
+        # Nothing is asked for by name: whether enough of it is here is for this module to say.
+        here = fetch([], local_files_only=True)
+        if _complete(here):
             return here
     except (LocalEntryNotFoundError, OSError):
         pass  # nothing of it is here, which the next lines deal with
     if not download:
         raise PriorError(
-            f"there is no prior {name!r} on this machine; to download it from the Hugging Face "
-            "hub agree with `download` (--prior.download; of the verb priors: --download)"
+            f"there is no prior {name!r} on this machine, neither a folder or file nor one of "
+            "your priors; to download it from the Hugging Face hub agree with `download` "
+            "(--prior.download; of the verb priors: --download)"
         )
     try:
-        here = fetch(HUB_FILES)
-        if not _has_weights(here):
-            here = fetch([*HUB_FILES, *HUB_TORCH])
+        here = fetch(HUB_FACTS)
+        for weights in _weights_of(here, name):
+            if not _complete(here):
+                here = fetch([weights])
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
         raise PriorError(
             f"the prior {name!r} cannot be downloaded ({type(error).__name__}: {reason}); check "
             "its id and the connection"
         ) from None
+    if not _complete(here):
+        raise PriorError(
+            f"the repository {name!r} of the hub has no weights that can be read "
+            f"({_diffusers.WEIGHTS[0]} or {_folder.WEIGHTS}); choose another, or ask its author "
+            "for them"
+        )
     return here
 
 
-def _has_weights(folder: Path) -> bool:
-    from ._diffusers import WEIGHTS
+def _complete(folder: Path) -> bool:
+    """Whether what makes a prior lies in a folder, of whatever kind it then turns out to be."""
 
-    return any((place / name).is_file() for place in (folder, folder / "unet") for name in WEIGHTS)
+    def holds(places: tuple[str, ...], *names: str) -> bool:
+        return any((folder / place / name).is_file() for place in places for name in names)
+
+    own = holds(("",), _folder.WEIGHTS) and holds(("",), _folder.CONFIG)
+    return own or (
+        holds(("", "unet"), *_diffusers.WEIGHTS)
+        and holds(("", "unet"), _diffusers.CONFIG)
+        and holds(("", "unet", "scheduler"), _diffusers.SCHEDULER)
+    )
+
+
+def _weights_of(folder: Path, name: str) -> list[str]:
+    """Return where a repository's weights may lie, best first, from its configurations.
+
+    Raises
+    ------
+    PriorError
+        If they are none of a prior.
+    """
+    if _diffusers.is_diffusers(folder):
+        unet = _diffusers.unet_place(folder)
+        _diffusers.configurations(unet / _diffusers.CONFIG, _diffusers.scheduler_place(folder))
+        return [(unet.relative_to(folder) / weights).as_posix() for weights in _diffusers.WEIGHTS]
+    if (folder / _folder.CONFIG).is_file():
+        _folder.read_info(folder)
+        return [_folder.WEIGHTS]
+    raise PriorError(
+        f"the repository {name!r} of the hub holds no prior: it has neither {_folder.CONFIG} nor "
+        "model_index.json; name a diffusers pipeline or a folder of napari-dps"
+    )
 
 
 def add(source: Path, name: str | None = None, *, replace: bool = False) -> Facts:
-    """Copy a prior into the user's folder, whole or not at all.
+    """Copy a prior into the user's folder, whole or not at all, once its weights were read.
 
     Parameters
     ----------
@@ -138,21 +183,34 @@ def add(source: Path, name: str | None = None, *, replace: bool = False) -> Fact
     Raises
     ------
     PriorError
-        If it is no prior, or the name is taken or not allowed.
+        If it is no prior, cannot be loaded, or the name is taken or not allowed.
     """
     found = find(source)
-    describe(found)
     name = name or source.resolve().stem
     if not NAME.fullmatch(name):
         raise PriorError(
             f"a prior cannot be called {name!r}; take up to 64 letters, digits, '.', '_' and '-', "
             "a letter or digit first (--name)"
         )
+    if name.lower().endswith(".json"):
+        raise PriorError(
+            f"a prior cannot be called {name!r}: files of that ending say something about the "
+            "prior beside them; choose another --name"
+        )
+    if name in SHIPPED:
+        raise PriorError(
+            f"a prior cannot be called {name!r}, as the one that comes along is; choose another "
+            "--name"
+        )
     there = entries()
     if name in there and not replace:
         raise PriorError(
             f"there is a prior {name!r} already; choose another --name, or --replace it"
         )
+    describe(found)
+    from ._load import load
+
+    load(found)  # what cannot be used is told now, and not at the first run
     folder = library()
     try:
         folder.mkdir(parents=True, exist_ok=True)

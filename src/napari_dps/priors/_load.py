@@ -14,12 +14,12 @@ from ..core.tiling import TiledPrior
 from ..errors import PriorError
 from ._card import Card
 from ._denoiser import Denoiser, EDMDenoiser, ImagePrior, VPDenoiser
-from ._diffusers import EDMConfig, UNetConfig, find_layout, scheduler_config, unet_config
+from ._diffusers import EDMConfig, UNetConfig, configurations, find_layout
 from ._folder import load_prior
 from ._formats import Found, diffusers_card, guided_card
 from ._guided import Guided
 from ._schedule import guided_abar, vp_abar
-from ._weights import read_weights
+from ._weights import difference, read_weights
 
 OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 """Names in folders that diffusers wrote before 2023."""
@@ -84,7 +84,7 @@ def load(
 
 def _diffusers(folder: Path) -> tuple[Denoiser, UNetConfig, Card]:
     layout = find_layout(folder)
-    config, schedule = unet_config(layout.unet), scheduler_config(layout.scheduler)
+    config, schedule = configurations(layout.unet, layout.scheduler)
     state = {_renamed(name): value for name, value in read_weights(layout.weights).items()}
     unet = fill(config, state, layout.weights)
     denoiser: Denoiser
@@ -146,16 +146,11 @@ def fill(config: UNetConfig, state: dict[str, Tensor], path: Path) -> Any:
             f"The U-Net of {str(path)!r} cannot be built ({reason}); correct its configuration."
         ) from None
     expected = {name: tuple(value.shape) for name, value in unet.state_dict().items()}
-    given = {name: tuple(value.shape) for name, value in state.items()}
-    if expected != given:
-        differ = sorted(
-            name for name in expected.keys() | given.keys() if expected.get(name) != given.get(name)
-        )
-        name = differ[0]
+    differing = difference(expected, {name: tuple(value.shape) for name, value in state.items()})
+    if differing:
         raise PriorError(
-            f"The weights {str(path)!r} do not fit the U-Net: {len(differ)} tensors differ, first "
-            f"{name!r} ({given.get(name, 'missing')} for {expected.get(name, 'nothing')}); copy "
-            "configuration and weights of the same model."
+            f"The weights {str(path)!r} do not fit the U-Net: {differing}; copy configuration and "
+            "weights of the same model."
         )
     whole = {name: value.to(torch.float32) for name, value in state.items()}
     if not all(bool(torch.isfinite(value).all()) for value in whole.values()):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..errors import PriorError
 from ._card import GuidedCard
 from ._diffusers import VPConfig
 
@@ -59,8 +60,30 @@ def vp_abar(config: VPConfig) -> NDArray[np.float64]:
     return abar
 
 
-def sigma_range(abar: NDArray[np.float64]) -> tuple[float, float]:
-    """Return the lowest and the highest finite noise level."""
+def usable(abar: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return abar without the steps that keep no signal: noise without end is no level at all.
+
+    Raises
+    ------
+    PriorError
+        If what is left does not fall from step to step.
+    """
     abar = abar[abar > 1e-10]
-    levels = np.sqrt((1 - abar[[0, -1]]) / abar[[0, -1]])
-    return float(levels[0]), float(levels[1])
+    if len(abar) < 2 or not (abar < 1).all() or not (np.diff(abar) < 0).all():
+        raise PriorError(
+            "The noise schedule of the prior does not rise from step to step; correct its betas."
+        )
+    return abar
+
+
+def sigma_range(abar: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the lowest and the highest finite noise level.
+
+    Raises
+    ------
+    PriorError
+        If the levels do not rise.
+    """
+    ends = usable(abar)[[0, -1]]
+    low, high = np.sqrt((1 - ends) / ends)
+    return float(low), float(high)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import struct
+import warnings
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,13 @@ if TYPE_CHECKING:
 Shapes = dict[str, tuple[int, ...]]
 LONGEST_HEADER = 100 * 2**20
 """A safetensors header may not be longer than this (the format's own bound)."""
+DAMAGE = (
+    *(RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError),
+    *(ArithmeticError, AssertionError, struct.error, zipfile.BadZipFile),
+)
+"""What reading a cut or altered file raises: its bytes are followed wherever they lead."""
+MOST_SHARED = 4
+"""Tensors may share values, but together claim no more than this many times the file."""
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -33,7 +42,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
         try:
             return load_file(path)
-        except (SafetensorError, OSError, ValueError) as error:
+        except (SafetensorError, *DAMAGE) as error:
             raise _damaged(path, error) from None
     return _read_torch(path)
 
@@ -59,24 +68,43 @@ def read_shapes(path: Path) -> Shapes:
             for name, entry in header.items()
             if name != "__metadata__"
         }
-    except (OSError, struct.error, ValueError, TypeError, KeyError, AttributeError) as error:
+    except DAMAGE as error:
         raise _damaged(path, error) from None
+
+
+def difference(expected: Shapes, given: Shapes) -> str:
+    """Return in words how weights differ from what a network has; "" where they fit."""
+    names = expected.keys() | given.keys()
+    differ = sorted(name for name in names if expected.get(name) != given.get(name))
+    if not differ:
+        return ""
+    name = differ[0]
+    return (
+        f"{len(differ)} tensors differ, first {name[:100]!r} ({given.get(name, 'missing')} for "
+        f"{expected.get(name, 'nothing')})"
+    )
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
     import torch
 
     try:
-        # Mapped, so that a file of gigabytes is read once and only where it is used.
-        state = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None
-        )
+        with warnings.catch_warnings():
+            # Where these matter reading fails, and the sentence says so.
+            warnings.filterwarnings("ignore", "Detected pickle protocol")
+            warnings.filterwarnings("ignore", ".*looks like a TorchScript archive")
+            # Mapped, so that a file of gigabytes is read once and only where it is used.
+            state = torch.load(
+                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path) or None
+            )
     except pickle.UnpicklingError as error:
-        raise PriorError(
-            f"{str(path)!r} is refused: opening it would do more than read tensors, and such a "
-            f"pickle can run any code ({_reason(error)}); ask its author for safetensors."
-        ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
+        raise _refused(path, error) from None
+    except DAMAGE as error:
+        if "TorchScript" in str(error):
+            raise PriorError(
+                f"{str(path)!r} is refused: it holds a program (TorchScript), not weights alone; "
+                "ask its author for safetensors."
+            ) from None
         raise _damaged(path, error) from None
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
@@ -85,19 +113,53 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
             f"{str(path)!r} holds no state dict (names with a tensor each), but a "
             f"{type(state).__name__}; save model.state_dict() alone."
         )
+    odd = [n for n, v in state.items() if v.layout != torch.strided or v.device.type != "cpu"]
+    claimed = sum(value.numel() * value.element_size() for value in state.values())
+    if odd or claimed > MOST_SHARED * path.stat().st_size:
+        what = f"{odd[0][:100]!r} has no values" if odd else "they claim far more than it holds"
+        raise PriorError(
+            f"The tensors of {str(path)!r} are no plain ones ({what}); save model.state_dict() of "
+            "the trained model alone."
+        )
     return state
+
+
+def _refused(path: Path, error: pickle.UnpicklingError) -> PriorError:
+    """Return the sentence about a pickle that is more than tensors, or none that can be told."""
+    reason = _reason(error)
+    called = re.search(r"GLOBAL (\S+)", reason)
+    if called:
+        return PriorError(
+            f"{str(path)!r} is refused: opening it would call {called[1][:100]!r}, which is more "
+            "than reading tensors, and such a pickle can run any code; ask its author for "
+            "safetensors."
+        )
+    if reason.startswith("Unsupported operand"):
+        return PriorError(
+            f"{str(path)!r} is refused: it is damaged, or pickled in a protocol other than torch's "
+            "own (2), whose instructions could run any code; save it again as torch does by "
+            "itself, or as safetensors."
+        )
+    return PriorError(
+        f"{str(path)!r} is refused: opening it would do more than read tensors, and such a "
+        f"pickle can run any code ({reason}); ask its author for safetensors."
+    )
 
 
 def _damaged(path: Path, error: Exception) -> PriorError:
     return PriorError(
-        f"The weights {str(path)!r} cannot be read ({_reason(error)}): copy the file again."
+        f"The weights {str(path)!r} are damaged and cannot be read ({_reason(error)}): copy the "
+        "file again."
     )
 
 
 def _reason(error: Exception) -> str:
-    """Return the telling part of an error in one line; torch's own advice is to trust the file."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    for mark in ("WeightsUnpickler error: ", "Unsupported "):
-        if mark in text:
-            text = text[text.index(mark) + (len(mark) if mark.endswith(": ") else 0) :]
+    """Return the telling part of an error in one line.
+
+    Around its own words torch puts advice to trust the file, and a link to its documentation.
+    """
+    text = str(error).partition("Check the documentation of torch.load")[0]
+    text = text.rpartition("WeightsUnpickler error: ")[2]
+    paragraphs = [" ".join(part.split()) for part in text.split("\n\n")]
+    text = next((part for part in reversed(paragraphs) if part), type(error).__name__)
     return text.split(". ")[0].split(" Please ")[0][:160].rstrip(".:")

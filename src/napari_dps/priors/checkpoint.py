@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from napari_dps.components import PriorSource
 from napari_dps.errors import PriorError
@@ -11,6 +11,9 @@ from napari_dps.grid import Grid
 if TYPE_CHECKING:
     from napari_dps.core.prior import Prior
     from napari_dps.priors._formats import Found
+
+SMALLEST_TILE = 8
+"""Networks denoise no smaller image."""
 
 
 class Checkpoint(PriorSource):
@@ -34,6 +37,16 @@ class Checkpoint(PriorSource):
 
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     """Of the network's inside; bfloat16 is faster on many processors; auto: the faster here."""
+
+    @field_validator("tile")
+    @classmethod
+    def _tile_is_an_image(cls, tile: int | str) -> int | str:
+        if isinstance(tile, int) and 0 < tile < SMALLEST_TILE:
+            raise ValueError(
+                f"give at least {SMALLEST_TILE} pixels, 0 for no tiles, or auto for the side of "
+                "its training images"
+            )
+        return tile
 
     def _found(self) -> "Found":
         from napari_dps.priors._formats import find

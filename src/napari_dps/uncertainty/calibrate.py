@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -16,10 +17,11 @@ import numpy as np
 from napari_dps.errors import InputError
 from napari_dps.recipe import Recipe
 from napari_dps.uncertainty._kept import FORMAT
-from napari_dps.uncertainty.calibration import Calibration, _pixel_size, parts_of
+from napari_dps.uncertainty._noise_ratio import joined
+from napari_dps.uncertainty.calibration import Calibration, _pixel_size, parts_of, too_few
 from napari_dps.uncertainty.conformal import LEVELS, crops_needed
 from napari_dps.uncertainty.scenes import Bench, Scene, seed_of
-from napari_dps.uncertainty.scoring import combine, score
+from napari_dps.uncertainty.scoring import combine, image_of, score
 
 __all__ = ["CalibrationStep", "calibrate"]
 
@@ -72,10 +74,11 @@ def calibrate(
     recipe : Recipe, dict or path
         What is to be calibrated. Its noise must be given in numbers.
     images : path, array, or sequence of them, optional
-        Clean images (or folders) like those to be restored; seeded crops are taken in turn.
+        Clean images (or folders) like those to be restored; seeded crops are taken in turn. Crops
+        of one image count as crops, not as images: the more images the better.
         Without, one half of the objects are phantoms, the other draws of the prior itself.
     crops : int
-        How many; 100 or more for use, 19 at least.
+        How many; 100 or more for use (fewer are warned of), 19 at least.
     size : int
         Side of a crop in pixels.
     seed : int
@@ -111,6 +114,9 @@ def calibrate(
     """
     chosen = Recipe.parse(recipe, samples=samples)
     _check(chosen, crops, size, seed)
+    loose = too_few(crops)
+    if loose:
+        warnings.warn(loose, stacklevel=2)
     given = _listed(images)
     bench = Bench(
         chosen, given, size=size, seed=seed, photons=photons, background=background,
@@ -193,7 +199,12 @@ def _listed(images: Any) -> list[Any] | None:
         return None
     if isinstance(images, (str, Path)) or getattr(images, "ndim", None) == 2:
         return [images]
-    listed = list(images)
+    try:
+        listed = list(images)
+    except TypeError:
+        raise InputError(
+            f"images = {images!r} is no image; give a path, an array of two axes, or a list of them"
+        ) from None
     if not listed:
         raise InputError("there is no clean image; give some, or leave them out altogether")
     return listed
@@ -243,8 +254,9 @@ def _record(
 def _calibration(records: list[dict[str, Any]], bench: Bench) -> Calibration:
     sources = [r["source"] for r in records]
     return Calibration(
-        parts=records[0]["parts"],
+        parts=joined([r["parts"] for r in records]),
         images=len(records),
+        distinct_images=len({image_of(r, k) for k, r in enumerate(records)}),
         size=bench.size,
         sources={name: sources.count(name) for name in sorted(set(sources))},
         seed=bench.seed,

@@ -16,6 +16,12 @@ from napari_dps.components import Component
 from napari_dps.errors import InputError
 from napari_dps.recipe import Recipe
 from napari_dps.uncertainty._kept import FORMAT, Kept
+from napari_dps.uncertainty._noise_ratio import (
+    FACTOR,
+    noise_ratio,
+    other_noise,
+    ratio_of_report,
+)
 from napari_dps.uncertainty.conformal import scaled_interval
 
 if TYPE_CHECKING:
@@ -25,15 +31,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Calibration", "applied", "calibrated_interval", "differences_of_run", "different_parts",
-    "parts_of", "parts_of_result",
+    "parts_of", "parts_of_result", "too_few",
 ]  # fmt: skip
 
 OF_THE_IMAGE = {"mask", "mask_seed", "flat_field", "full_scale"}
 """Fields of forward models that say which pixels count: each image has its own."""
 TOLERANCE = 0.1
 """How far noise and pixel size may differ, relatively."""
-BRIGHTNESS = 2.0
-"""Factor beyond the calibration's darkest and brightest object at which a result is warned of."""
+ENOUGH = 100
+"""Crops below which the factors are told to be loose."""
 
 
 class Calibration(Kept):
@@ -52,7 +58,7 @@ class Calibration(Kept):
     parts: dict[str, Any]
     """What it belongs to: forward, noise, sampler, prior, samples, pixel_size."""
     images: int
-    """Number of images that the factors rest on."""
+    """Number of crops that the factors rest on; each phantom and draw is an image of its own."""
     size: int
     """Side of their measurements in pixels."""
     sources: dict[str, int]
@@ -72,11 +78,11 @@ class Calibration(Kept):
     """Share of pixels inside the intervals of order statistics, by level; None where there were
     too few samples."""
     calibrated_coverage: dict[str, float | None]
-    """Share of pixels inside the scaled intervals, each image judged by a factor fitted to the
-    others (leave one out); None where the others are too few."""
-    bright_coverage: float
+    """Share of pixels inside the scaled intervals, each crop judged by a factor fitted to those of
+    other images (leave one out); None where these are too few."""
+    bright_coverage: float | None
     """The latter at 90 %, of the brightest fifth of each image: not promised, but measured."""
-    decile_coverage: tuple[float, ...]
+    decile_coverage: tuple[float, ...] | None
     """The latter at 90 %, by tenths of each image's standard deviation, from small to large."""
     nominal_score: dict[str, float | None]
     """Interval score of the former, in the input's units: lower is better."""
@@ -98,11 +104,21 @@ class Calibration(Kept):
     """Of what computed it."""
     seconds: float = 0.0
     """That it took."""
+    distinct_images: int | None = None
+    """Number of different images among the crops (a stack is one); None where it was not kept."""
 
     def __repr__(self) -> str:
         """Recipe and factors in one line."""
-        factors = ", ".join(f"{float(k):.0%}: {v:.2f}" for k, v in self.lambdas.items())
-        return f"<Calibration on {self.images} images, {factors}>"
+        factors = ", ".join(f"{float(k) * 100:g} %: {v:.2f}" for k, v in self.lambdas.items())
+        return f"<Calibration on {self.basis}, {factors}>"
+
+    @property
+    def basis(self) -> str:
+        """What the factors rest on: "100 images", or "100 crops of 3 images"."""
+        number = self.distinct_images
+        if number is None or number == self.images:
+            return f"{self.images} images"
+        return f"{self.images} crops of {number} image{'s' * (number != 1)}"
 
     @property
     def levels(self) -> tuple[float, ...]:
@@ -167,12 +183,14 @@ def parts_of(
 ) -> dict[str, Any]:
     """Return the canonical parts of a resolved recipe that a calibration depends on.
 
+    ``noise_ratio`` among them belongs to the image: it is warned of, and never refused.
+
     Parameters
     ----------
     recipe : Recipe
         Resolved by a run.
     report : dict
-        Its report: ``prior`` and ``noise`` are used.
+        Its report: ``prior``, ``noise``, ``scale`` and ``background`` are used.
     samples : int
         Samples drawn.
     pixel_size : tuple of float, optional
@@ -186,6 +204,7 @@ def parts_of(
         "prior": {name: prior.get(name) for name in ("kind", "name", "hash")},
         "samples": samples,
         "pixel_size": None if pixel_size is None else list(pixel_size),
+        "noise_ratio": ratio_of_report(recipe.noise.kind, report),
     }
 
 
@@ -207,8 +226,9 @@ def applied(result: Result, calibration: Calibration, *, flag: bool) -> dict[str
         If it belongs to another recipe and ``flag`` is not set.
     """
     found = calibration.matches(result)
-    text = f"calibrated on {calibration.images} images"
+    text = f"calibrated on {calibration.basis}"
     told = list(result.report.get("warnings") or [])
+    loose = too_few(calibration.images)
     news = []
     if found and not flag:
         raise InputError(
@@ -218,28 +238,60 @@ def applied(result: Result, calibration: Calibration, *, flag: bool) -> dict[str
     if found:
         text += f" of another recipe: {'; '.join(found)}"
         news.append(f"intervals are {text}")
-    low, high = calibration.scales
-    scales = [s for s in np.ravel(result.report.get("scale") or []) if s is not None]
-    if scales and (min(scales) < low / BRIGHTNESS or max(scales) > high * BRIGHTNESS):
-        news.append(
-            f"the calibration saw objects with a contrast of {low:.3g} to {high:.3g}, this result "
-            f"has {min(scales):.3g} to {max(scales):.3g}: its intervals may not cover"
-        )
+    unlike = _unlike(result, calibration)
+    if unlike:
+        news.append(f"the calibration saw {'; '.join(unlike)}: its intervals may not cover")
     for warning in news:
         warnings.warn(warning, stacklevel=3)
     return {
         **result.report,
-        "warnings": told + news,
+        # That crops are few was warned of when they were counted; it is only kept here.
+        "warnings": [*told, *([loose] if loose else []), *news],
         "calibration": text,
         "intervals": {
             "lambdas": dict(calibration.lambdas),
             "images": calibration.images,
+            "distinct_images": calibration.distinct_images,
             "size": calibration.size,
             "sources": dict(calibration.sources),
             "photons": calibration.photons,
             "differences": found,
         },
     }
+
+
+def too_few(crops: int) -> str | None:
+    """Return a warning where crops are so few that the bound is loose, else None."""
+    if crops >= ENOUGH:
+        return None
+    return (
+        f"{crops} crops make a calibration's bound loose: on average its intervals cover up to "
+        f"{100 / (crops + 1):.2g} % more than they promise, and chance moves that; take {ENOUGH} "
+        "or more"
+    )
+
+
+def _unlike(result: Result, calibration: Calibration) -> list[str]:
+    """Return what a calibration saw and a result is beyond: contrast, noise beside it."""
+    found = []
+    low, high = calibration.scales
+    scales = [s for s in np.ravel(result.report.get("scale") or []) if s is not None]
+    if scales and (min(scales) < low / FACTOR or max(scales) > high * FACTOR):
+        found.append(
+            f"objects with a contrast of {low:.3g} to {high:.3g}, this result has "
+            f"{min(scales):.3g} to {max(scales):.3g}"
+        )
+    here = parts_of_result(result)
+    if here is not None:
+        there = calibration.parts
+        noise = there.get("noise")
+        if "noise_ratio" not in there and noise is not None:  # made before it was kept
+            strength = noise.get("sigma", noise.get("read_noise", 0.0))
+            ratio = noise_ratio(noise["kind"], strength, (low, high), (calibration.background,) * 2)
+            there = {**there, "noise_ratio": ratio}
+        noisy = other_noise(here, there)
+        found += [noisy] if noisy else []
+    return found
 
 
 def calibrated_interval(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_dps.errors import InputError
+from napari_dps.uncertainty.regions import otsu
 
 __all__ = ["Colocalisation"]
 
@@ -31,7 +33,12 @@ class Colocalisation:
     thresholds : (float, float) or "otsu"
         Intensities above which a pixel of the first and of the second channel is bright.
     mask : array of bool or None
-        Pixels that count.
+        Pixels that count; the shape of a channel, or of its last axes.
+
+    Raises
+    ------
+    InputError
+        If thresholds or mask cannot be used, or "otsu" meets values that are not finite.
     """
 
     other: Any = None
@@ -39,12 +46,23 @@ class Colocalisation:
     thresholds: tuple[float, float] | Literal["otsu"] = "otsu"
     mask: Any = None
 
+    def __post_init__(self) -> None:
+        told: Any = self.thresholds
+        pair = isinstance(told, (tuple, list)) and len(told) == 2
+        if told != "otsu" and not (pair and all(isinstance(v, Real) for v in told)):
+            raise InputError(f'thresholds = {told!r} are not allowed; give two numbers, or "otsu"')
+
     def __call__(self, image: NDArray[Any]) -> dict[str, float]:
-        """Return ``pearson``, ``M1`` and ``M2`` of one sample; NaN where a channel is flat."""
+        """Return ``pearson``, ``M1`` and ``M2`` of one sample.
+
+        NaN where a channel is flat; M1 and M2 need no contrast where thresholds were given.
+        """
         first, second = self._channels(image)
         if self.mask is not None:
-            inside = np.broadcast_to(np.asarray(self.mask, dtype=bool), first.shape)
+            inside = self._inside(first.shape)
             first, second = first[inside], second[inside]
+        if self.thresholds == "otsu" and min(np.ptp(first), np.ptp(second)) == 0:
+            return dict.fromkeys(("pearson", "M1", "M2"), float("nan"))
         one, two = self._levels(first, second)
         a, b = first - first.mean(), second - second.mean()
         size = float(np.sqrt((a**2).sum() * (b**2).sum()))
@@ -53,6 +71,17 @@ class Colocalisation:
             "M1": _share(first, (first > one), second > two),
             "M2": _share(second, (second > two), first > one),
         }
+
+    def _inside(self, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+        mask = np.asarray(self.mask, dtype=bool)
+        if mask.shape != shape[len(shape) - mask.ndim :]:
+            raise InputError(
+                f"the mask has shape {mask.shape}, but a channel has {shape}: give one of the "
+                "channel's shape, or of its last axes"
+            )
+        if not mask.any():
+            raise InputError("the mask holds no pixel; mark those that count with True")
+        return np.broadcast_to(mask, shape)
 
     def _channels(self, image: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
         if self.other is not None:
@@ -74,10 +103,7 @@ class Colocalisation:
     def _levels(self, first: NDArray[Any], second: NDArray[Any]) -> tuple[float, float]:
         if self.thresholds != "otsu":
             return self.thresholds
-        import skimage.filters
-
-        otsu: Any = skimage.filters.threshold_otsu
-        return float(otsu(first)), float(otsu(second))
+        return otsu(first), otsu(second)
 
 
 def _share(light: NDArray[Any], bright: NDArray[Any], where: NDArray[Any]) -> float:

@@ -104,16 +104,25 @@ def fit_scale(scores: Sequence[Array], level: float) -> float:
     return order.smallest(level, order.weights)
 
 
-def fit_without_each(scores: Sequence[Array], level: float) -> list[float]:
-    """Return, for each image, the lambda fitted to all others (leave one out).
+def fit_without_each(
+    scores: Sequence[Array], level: float, images: Sequence[Any] | None = None
+) -> list[float]:
+    """Return, for each crop, the lambda fitted to those of all other images (leave one out).
 
     Parameters
     ----------
     scores, level
         As in :func:`fit_scale`, which the other images must suffice for.
+    images : sequence, optional
+        What the image of each crop is known by; each its own where left out.
     """
     order = _Order(scores)
-    return [order.smallest(level, order.without(k)) for k in range(order.count)]
+    of = list(range(order.count) if images is None else images)
+    factors = {
+        image: order.smallest(level, order.without([k for k, v in enumerate(of) if v == image]))
+        for image in dict.fromkeys(of)
+    }
+    return [factors[image] for image in of]
 
 
 class _Order:
@@ -133,9 +142,9 @@ class _Order:
         self.values, self._owner, self._share = values[place], owner[place], share[place]
         self.weights = self._share
 
-    def without(self, image: int) -> Array:
-        """Return the weights once an image is left out."""
-        return np.where(self._owner == image, 0.0, self._share)
+    def without(self, crops: Sequence[int]) -> Array:
+        """Return the weights once some are left out."""
+        return np.where(np.isin(self._owner, crops), 0.0, self._share)
 
     def smallest(self, level: float, weights: Array) -> float:
         """Return lambda; ``weights`` of each image sum to one, of one left out to zero."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,13 @@ from numpy.typing import NDArray
 
 from napari_dps._quantiles import check_level, quantiles, ranks, samples_needed
 from napari_dps.errors import InputError
+from napari_dps.uncertainty._draws import (
+    alike,
+    common_note,
+    few_names,
+    named_numbers,
+    one_of_each,
+)
 
 if TYPE_CHECKING:
     from napari_dps.result import Result
@@ -49,6 +56,10 @@ class Measurement:
         N cases".
     parts : dict or None
         Recipe of the result that it is of, as calibrations compare it; None where unknown.
+    pairs : bool
+        Whether draws 0 and 1, 2 and 3, ... are of antithetic partners, see :func:`from_draws`.
+    notes : tuple of str
+        What the interval of each value rests on, where that differs; else empty.
     """
 
     names: tuple[str, ...]
@@ -63,6 +74,8 @@ class Measurement:
     position_unit: str = ""
     note: str = "nominal"
     parts: dict[str, Any] | None = field(default=None, repr=False, compare=False)
+    pairs: bool = False
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """How many values there are."""
@@ -89,7 +102,8 @@ class Measurement:
         missing = [name for name in names if name not in self.names]
         if missing or not names:
             raise InputError(
-                f"there is no value {missing[0] if missing else ''!r}; there are {_few(self.names)}"
+                f"there is no value {missing[0] if missing else ''!r}; there are "
+                f"{few_names(self.names)}"
             )
         at = [self.names.index(name) for name in names]
         return replace(
@@ -101,6 +115,8 @@ class Measurement:
             high=self.high[at],
             found=self.found[at],
             position=None if self.position is None else self.position[at],
+            note=self.notes[at[0]] if len(at) == 1 and self.notes else self.note,
+            notes=tuple(self.notes[k] for k in at) if self.notes and len(at) > 1 else (),
         )
 
     def at(self, level: float) -> Measurement:
@@ -113,6 +129,7 @@ class Measurement:
             position=self.position,
             position_unit=self.position_unit,
             parts=self.parts,
+            pairs=self.pairs,
         )
 
     def calibrated(self, calibration: MeasureCalibration, *, flag: bool = False) -> Measurement:
@@ -134,7 +151,7 @@ class Measurement:
         from napari_dps.uncertainty.measure_calibration import apply_calibration
 
         low, high, note = apply_calibration(self, calibration, flag=flag)
-        return replace(self, low=low, high=high, note=note)
+        return replace(self, low=low, high=high, note=note, notes=())
 
     def columns(self) -> dict[str, NDArray[Any]]:
         """Return the table as a dict of arrays: name, value, low, high, std, found."""
@@ -168,7 +185,7 @@ class Measurement:
             from matplotlib.figure import Figure
 
             axes = Figure(layout="constrained").subplots()
-        label = f"{self.level:.0%} interval ({self.note})"
+        label = f"{self.level * 100:g} % interval ({self.note})"
         if self.position is not None:
             axes.fill_between(self.position, self.low, self.high, alpha=0.3, label=label)
             axes.plot(self.position, self.value, label="mean")
@@ -189,6 +206,7 @@ def measure(
     *,
     level: float = 0.9,
     unit: str | None = None,
+    pairs: bool | None = None,
 ) -> Measurement:
     """Apply a function of an image to every sample of a result.
 
@@ -198,13 +216,16 @@ def measure(
         The posterior samples.
     function : callable
         ``function(sample) -> number``, a sequence of numbers, or a mapping of names to numbers; of
-        the same length for every sample. ``sample`` has the shape of the image. NaN where there is
-        nothing to measure. See :mod:`.regions`, :mod:`.profiles`, :mod:`.colocalisation` for
-        ready ones.
+        the same length for every sample. ``sample`` is a copy, of the image's shape, which the
+        function may change. NaN where there is nothing to measure. See :mod:`.regions`,
+        :mod:`.profiles`, :mod:`.colocalisation` for ready ones.
     level : float
         Probability inside the interval.
     unit : str, optional
         Of the values; ready functions know theirs.
+    pairs : bool, optional
+        Whether samples 0 and 1, 2 and 3, ... are antithetic partners, see :func:`from_draws`; a
+        result knows.
 
     Returns
     -------
@@ -214,21 +235,21 @@ def measure(
     ------
     InputError
         If the result is a point estimate, has too few samples for the level, or the function
-        returns something else for some samples than for others.
+        returns no real numbers, or something else for some samples than for others.
     """
     samples = _samples(result)
     check_level(level, len(samples))
     rows: list[NDArray[np.float64]] = []
     names: tuple[str, ...] | None = None
     for k, sample in enumerate(samples):
-        found, row = _row(function(sample), function)
+        found, row = named_numbers(function(np.array(sample)), function)
         if names is None:
             names = found
         elif found != names:
             raise InputError(
-                f"the function returned {len(found)} values ({_few(found)}) for sample {k} but "
-                f"{len(names)} ({_few(names)}) for the first: return the same ones for every "
-                "sample, NaN where there is none"
+                f"the function returned {len(found)} values ({few_names(found)}) for sample {k} "
+                f"but {len(names)} ({few_names(names)}) for the first: return the same ones for "
+                "every sample, NaN where there is none"
             )
         rows.append(row)
     assert names is not None
@@ -241,6 +262,7 @@ def measure(
         position_unit=str(getattr(function, "position_unit", "")),
         note=_note(result),
         parts=_parts(result),
+        pairs=bool(getattr(result, "pairs", False) if pairs is None else pairs),
     )
 
 
@@ -254,8 +276,16 @@ def from_draws(
     position_unit: str = "",
     note: str = "nominal",
     parts: dict[str, Any] | None = None,
+    pairs: bool = False,
 ) -> Measurement:
     """Return the measurement of draws that are at hand.
+
+    Antithetic partners lie on opposite sides of the posterior mean. Of a function that turns round
+    with them (a sum, a distance) their draws are opposite too, which serves the interval. Of an
+    even one (a variance, the power of a frequency) they are nearly equal: S draws are then S/2, and
+    their order statistics promise too much. So of a value whose partners correlate (above what
+    chance gives in one case of 20, see :func:`._draws.alike`) one draw of each pair is counted and
+    ranked, and the note says so.
 
     Parameters
     ----------
@@ -265,13 +295,20 @@ def from_draws(
         K of them.
     level, unit, position, position_unit, note, parts
         As in :class:`Measurement`.
+    pairs : bool
+        Whether draws 0 and 1, 2 and 3, ... are of antithetic partners.
     """
     draws = np.asarray(draws, dtype=np.float64)
     finite = np.isfinite(draws)
     needed = samples_needed(level)
     low, high = np.full((2, draws.shape[1]), np.nan)
+    notes = [note] * draws.shape[1]
     for k in range(draws.shape[1]):
         column = draws[finite[:, k], k]
+        if pairs and alike(draws[:, k]):
+            column = one_of_each(draws[:, k])
+            few = f", {needed} are needed" if len(column) < needed else ""
+            notes[k] += f"; partners are alike, {len(column)} pairs count{few}"
         if len(column) >= needed:
             at = ranks([(1 - level) / 2, (1 + level) / 2], len(column))
             low[k], high[k] = (float(q) for q in quantiles(column, at))
@@ -286,8 +323,10 @@ def from_draws(
         unit,
         None if position is None else np.asarray(position, dtype=np.float64),
         position_unit,
-        note,
+        common_note(names, notes, note),
         parts,
+        pairs,
+        tuple(notes) if len(set(notes)) > 1 else (),
     )
 
 
@@ -322,30 +361,6 @@ def _parts(result: Any) -> dict[str, Any] | None:
     from napari_dps.uncertainty.calibration import parts_of_result
 
     return parts_of_result(result)
-
-
-def _row(value: Any, function: Any) -> tuple[tuple[str, ...], NDArray[np.float64]]:
-    """Return names and numbers of one call."""
-    if isinstance(value, Mapping):
-        names = tuple(str(name) for name in value)
-        numbers = np.array([float(v) for v in value.values()], dtype=np.float64)
-        return names, numbers
-    try:
-        numbers = np.asarray(value, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InputError(
-            f"the function returned {type(value).__name__}; it must return a number, a sequence of "
-            "numbers, or a mapping of names to numbers"
-        ) from None
-    name = str(getattr(function, "name", getattr(function, "__name__", "value")))
-    if numbers.ndim == 0:
-        return (name,), numbers.reshape(1)
-    flat = numbers.ravel()
-    return tuple(f"{name} {k}" for k in range(len(flat))), flat
-
-
-def _few(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
 def _over_finite(

@@ -17,7 +17,10 @@ population of planted objects as a whole: not for the faintest of them, nor for 
 from __future__ import annotations
 
 import math
+import re
+import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -25,11 +28,15 @@ from numpy.typing import NDArray
 
 from napari_dps.errors import InputError
 from napari_dps.uncertainty._kept import FORMAT, Kept
+from napari_dps.uncertainty._noise_ratio import joined, other_noise
 from napari_dps.uncertainty.calibration import different_parts
 from napari_dps.uncertainty.conformal import LEVELS
 from napari_dps.uncertainty.measure import Measurement
 
-__all__ = ["MeasureCalibration", "apply_calibration", "calibrate_measurement", "cases_needed"]
+__all__ = [
+    "MeasureCalibration", "apply_calibration", "calibrate_measurement", "calibrate_what_fits",
+    "cases_needed",
+]  # fmt: skip
 
 Array = NDArray[np.float64]
 
@@ -157,6 +164,7 @@ def calibrate_measurement(
     known = np.asarray(truths, dtype=np.float64)
     scores = ((known - means) / np.maximum(stds, least))[usable]
     first = measurements[0]
+    parts = [found.parts for found in measurements if found.parts]
     return MeasureCalibration(
         quantity=_quantity(first.names[0]),
         unit=first.unit,
@@ -167,7 +175,7 @@ def calibrate_measurement(
         factors={f"{v:g}": _factors(scores, v) for v in wanted},
         nominal_coverage={f"{v:g}": _nominal(known, measurements, usable, v) for v in wanted},
         calibrated_coverage={f"{v:g}": _by_halves(scores, v) for v in wanted},
-        parts=first.parts,
+        parts=joined(parts) if parts else None,
     )
 
 
@@ -175,6 +183,9 @@ def apply_calibration(
     measurement: Measurement, calibration: MeasureCalibration, *, flag: bool = False
 ) -> tuple[Array, Array, str]:
     """Return (low, high, note) of a measurement under a calibration; NaN where too few draws are.
+
+    Where either does not know its recipe, the note says that it was not compared. Noise beside
+    which the objects are more than twice as faint or bright as in the cases is warned of.
 
     Raises
     ------
@@ -193,7 +204,9 @@ def apply_calibration(
             f"{measurement.unit!r}: calibrate in one unit"
         )
     note = f"calibrated on {calibration.cases} cases"
-    if calibration.parts is not None and measurement.parts is not None:
+    if calibration.parts is None or measurement.parts is None:
+        note += " (recipe not compared)"
+    else:
         found = different_parts(measurement.parts, calibration.parts)
         if found and not flag:
             raise InputError(
@@ -201,6 +214,12 @@ def apply_calibration(
                 "apply it all the same with flag=True"
             )
         note += f" of another recipe: {'; '.join(found)}" if found else ""
+        unlike = other_noise(measurement.parts, calibration.parts)
+        if unlike:
+            note += " at other noise"
+            warnings.warn(
+                f"the planted cases had {unlike}: calibrated intervals may not hold", stacklevel=3
+            )
     below, above = calibration.factor(measurement.level)
     finite = np.isfinite(measurement.draws).sum(0)
     enough = (measurement.found >= calibration.least_found) & (finite > 1)
@@ -210,9 +229,32 @@ def apply_calibration(
     return low, high, note
 
 
+def calibrate_what_fits(measurement: Measurement, calibration: MeasureCalibration) -> Measurement:
+    """Return a measurement with the values calibrated that a calibration is of, the rest as drawn.
+
+    ``note`` says which, and ``notes`` of each.
+
+    Raises
+    ------
+    InputError
+        As :func:`apply_calibration`, also if it is of none of the values.
+    """
+    fits = np.array([_quantity(name) == calibration.quantity for name in measurement.names])
+    if fits.all() or not fits.any():
+        return measurement.calibrated(calibration)
+    names = [name for name, fit in zip(measurement.names, fits, strict=True) if fit]
+    part = measurement.select(*names).calibrated(calibration)
+    low, high = measurement.low.copy(), measurement.high.copy()
+    low[fits], high[fits] = part.low, part.high
+    own = measurement.notes or (measurement.note,) * len(measurement)
+    notes = tuple(part.note if fit else told for fit, told in zip(fits, own, strict=True))
+    note = f"{calibration.quantity}: {part.note}; the rest {measurement.note}"
+    return replace(measurement, low=low, high=high, note=note, notes=notes)
+
+
 def _quantity(name: str) -> str:
-    """Return a value's name without the number of its region, ring or frame."""
-    return name.split(",")[0].rstrip("0123456789").rstrip()
+    """Return a value's name without the number of its region, ring or frame; M1 is a name."""
+    return re.sub(r" \d+$", "", name.split(",")[0])
 
 
 def _check(truths: Sequence[float], measurements: Sequence[Measurement]) -> None:

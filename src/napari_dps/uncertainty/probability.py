@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,8 +34,9 @@ def probability_above(result: Result | NDArray[Any], threshold: float) -> NDArra
         0 to 1, in steps of 1/S: with 20 samples 0 means "less than about one in 20".
     """
     samples = _samples(result)
-    if not np.isfinite(threshold):
-        raise InputError(f"the threshold must be a finite number; got {threshold}")
+    given: Any = threshold
+    if not isinstance(given, Real) or not math.isfinite(given):
+        raise InputError(f"the threshold must be a finite number; got {given!r}")
     total = np.zeros(samples.shape[1:], dtype=np.int64)
     for sample in samples:
         total += sample > threshold

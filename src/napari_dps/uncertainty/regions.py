@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from numbers import Real
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -10,11 +13,39 @@ from numpy.typing import NDArray
 
 from napari_dps.errors import InputError
 
-__all__ = ["Objects", "RegionMean", "RegionSum"]
+__all__ = ["Objects", "RegionMean", "RegionSum", "otsu"]
+
+
+def otsu(values: NDArray[Any]) -> float:
+    """Return Otsu's threshold of an image.
+
+    Raises
+    ------
+    InputError
+        If values are not finite.
+    """
+    import skimage.filters
+
+    bad = int((~np.isfinite(values)).sum())
+    if bad:
+        raise InputError(
+            f"Otsu's threshold needs finite values, but {bad} of {values.size} are not; give the "
+            "threshold as a number, or cut them out"
+        )
+    found: Any = skimage.filters.threshold_otsu
+    return float(found(values))
 
 
 def _labels(values: Any) -> NDArray[np.int64]:
+    if isinstance(values, (str, Path)):
+        from napari_dps.io import read_image
+
+        values = read_image(values).data
     array = np.asarray(values)
+    if array.dtype.kind not in "buif":
+        raise InputError(
+            f"labels must be whole numbers, 0 outside; got {array.dtype} ({type(values).__name__})"
+        )
     if array.dtype.kind not in "bui" and not np.array_equal(array, np.round(array)):
         raise InputError(f"labels must be whole numbers, 0 outside; got {array.dtype}")
     labels: NDArray[np.int64] = array.astype(np.int64)
@@ -32,7 +63,7 @@ class RegionMean:
 
     Parameters
     ----------
-    labels : array of int
+    labels : array of int, or path
         0 outside, 1, 2, ... inside; the shape of the image or of its last axes. Each image along
         further leading axes is measured by itself.
     unit : str
@@ -41,7 +72,7 @@ class RegionMean:
     Raises
     ------
     InputError
-        If there is no region, or the shape does not fit an image.
+        If there is no region, the file cannot be read, or the shape does not fit an image.
     """
 
     labels: Any
@@ -63,16 +94,18 @@ class RegionMean:
                 f"labels have shape {labels.shape}, but the image has {image.shape}: give labels "
                 "of the image's shape, or of its last axes"
             )
-        flat = labels.ravel()
+        # Not by the labels themselves: one of two billion would take as many bins.
+        present, flat = np.unique(labels, return_inverse=True)
+        flat = flat.ravel()
         frames = image.reshape(-1, labels.size).astype(np.float64)
         sizes = np.bincount(flat)
-        present = [k for k in range(1, len(sizes)) if sizes[k]]
         totals, counts = {}, {}
         for f, frame in enumerate(frames):
             sums = np.bincount(flat, frame)
-            for k in present:
-                name = f"{self.name} {k}" + (f", frame {f}" if len(frames) > 1 else "")
-                totals[name], counts[name] = float(sums[k]), int(sizes[k])
+            for label, total, size in zip(present.tolist(), sums, sizes, strict=True):
+                name = f"{self.name} {label}" + (f", frame {f}" if len(frames) > 1 else "")
+                if label:
+                    totals[name], counts[name] = float(total), int(size)
         return totals, counts
 
 
@@ -116,12 +149,22 @@ class Objects:
     dict
         ``count``; of all objects together ``area`` and ``intensity`` (sum); ``mean area`` and
         ``mean intensity`` (mean over objects of their summed intensity), NaN where there is none.
+
+    Raises
+    ------
+    InputError
+        If the threshold is neither, or "otsu" meets values that are not finite.
     """
 
     threshold: float | Literal["otsu"] = "otsu"
     smallest: int = 1
     pixel: float = 1.0
     split: float | None = None
+
+    def __post_init__(self) -> None:
+        told: Any = self.threshold
+        if told != "otsu" and not (isinstance(told, Real) and math.isfinite(told)):
+            raise InputError(f'threshold = {told!r} is not allowed; give a number, or "otsu"')
 
     def __call__(self, image: NDArray[Any]) -> dict[str, float]:
         """Return the values of one image."""
@@ -142,10 +185,8 @@ class Objects:
 
     def label(self, image: NDArray[Any]) -> NDArray[np.int64]:
         """Return the objects of one image as labels."""
-        import skimage.filters
         import skimage.measure
 
-        otsu: Any = skimage.filters.threshold_otsu
         label: Any = skimage.measure.label
         mask = image > (otsu(image) if self.threshold == "otsu" else float(self.threshold))
         labels = label(mask) if self.split is None else _watershed(mask, self.split)

@@ -29,7 +29,8 @@ def ring_correlation(
     first, second : ndarray, shape (Y, X)
         Two images of one object. A Hann window takes the edges' cross out of the spectrum.
     rings : int, optional
-        Number of rings up to half a cycle per pixel; half the shorter side where left out.
+        Number of rings up to half a cycle per pixel, 1 or more; half the shorter side where left
+        out.
 
     Returns
     -------
@@ -41,11 +42,13 @@ def ring_correlation(
             f"a ring correlation needs two planes of one shape; got {first.shape} and "
             f"{second.shape}"
         )
+    if rings is not None and (not isinstance(rings, int | np.integer) or rings < 1):
+        raise InputError(f"rings = {rings!r} is not allowed; give a whole number of 1 or more")
     window = np.hanning(first.shape[0] + 2)[1:-1, None] * np.hanning(first.shape[1] + 2)[1:-1]
     a, b = (np.fft.fft2(window * (v - v.mean())) for v in (first, second))
     ky, kx = (np.fft.fftfreq(n) for n in first.shape)
     radius = np.hypot(ky[:, None], kx)
-    count = rings or min(first.shape) // 2
+    count = min(first.shape) // 2 if rings is None else int(rings)
     ring = np.minimum((radius * 2 * count).astype(int), count).ravel()
 
     def per_ring(values: NDArray[Any]) -> NDArray[np.float64]:
@@ -78,17 +81,22 @@ def fourier_ring_correlation(
     rings : int, optional
         See :func:`ring_correlation`.
     pixel_size : float, optional
-        In ``length_unit``; the result's own where it has one.
+        Of square pixels, in ``length_unit``; the result's own where it has one.
     length_unit : str
         Of ``pixel_size``.
     level : float
         Of the interval over pairs of samples; each sample is in one pair, never with its
-        antithetic partner.
+        antithetic partner, and no two pairs are of the same partners.
 
     Returns
     -------
     Measurement
         ``position`` is the frequency in cycles per unit of length.
+
+    Raises
+    ------
+    InputError
+        If there are too few samples, no planes, or pixels that are not square.
     """
     samples = _samples(result)
     half = len(samples) // 2
@@ -96,6 +104,10 @@ def fourier_ring_correlation(
     pixel, unit = _pixel(result, pixel_size, length_unit)
     # Partners are neighbours (0 and 1, 2 and 3): the other half is never one's partner.
     pairs = [(k, half + (k + 2 * (half % 2)) % half) for k in range(half)]
+    if getattr(result, "pairs", False):
+        # The first of two partners with the second of the next two: (0, 2) and (1, 3), which are
+        # each other mirrored, would agree so well that they were one.
+        pairs = [(2 * k, (2 * k + 3) % (2 * half)) for k in range(half)]
     draws, frequency = [], None
     for one, two in pairs:
         frequency, correlation = ring_correlation(samples[one], samples[two], rings)
@@ -152,9 +164,19 @@ def _crossing(frequency: NDArray[Any], draw: NDArray[Any], threshold: float) -> 
 
 
 def _pixel(result: Any, given: float | None, unit: str) -> tuple[float, str]:
+    scale: Any = getattr(result, "scale", None)
+    units: Any = getattr(result, "units", None)
+    known = bool(scale and units and units[-1] != "pixel")
+    if known and not square(scale[-2:]):
+        raise InputError(
+            f"pixels are {scale[-2]:.4g} by {scale[-1]:.4g} {units[-1]}: rings of spatial "
+            "frequency need square ones; resample the image first"
+        )
     if given is not None:
         return float(given), unit
-    scale, units = getattr(result, "scale", None), getattr(result, "units", None)
-    if scale and units and units[-1] != "pixel":
-        return float(scale[-1]), str(units[-1])
-    return 1.0, "px"
+    return (float(scale[-1]), str(units[-1])) if known else (1.0, "px")
+
+
+def square(steps: Any) -> bool:
+    """Whether the sides of a pixel agree to a hundredth."""
+    return bool(abs(abs(steps[0] / steps[1]) - 1) <= 0.01)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -99,9 +101,7 @@ class Bench:
         self.photons, self.background = self._brightness(photons, background)
         forward = recipe.forward
         shape = forward.measurement_shape((size, size))
-        pixels = None if pixel_size is None else np.broadcast_to(pixel_size, len(shape))
-        own = None if pixels is None else tuple(float(p) for p in pixels)
-        self.grid = Grid(tuple(shape), own, "cpu", "float64")
+        self.grid = Grid(tuple(shape), _pixels(pixel_size, len(shape)), "cpu", "float64")
         self.noise = recipe.noise.resolve(np.zeros((1, *shape)), {})
         self.gain, self.offset = self.noise.camera()
         self.operator = illuminated(forward, self.grid, self.gain)
@@ -152,12 +152,14 @@ class Bench:
     def _load(self, images: Sequence[Any] | None) -> list[Any] | None:
         if images is None:
             return None
-        from napari_dps.training.images import load_images
+        from napari_dps.training.images import SMALLEST, load_images
 
         try:
             return load_images(images, smallest=self.side)
         except InputError as error:
             told = str(error).replace("Training image", "Image").replace("training image", "image")
+            # Crops have a size of their own, which decides how small an image may be.
+            told = told.replace(f"{SMALLEST} x {SMALLEST}", f"{self.side} x {self.side}")
             raise InputError(f"{told} Crops of {self.side} pixels are taken.") from error
 
     def scene(self, index: int) -> Scene:
@@ -238,3 +240,17 @@ class Bench:
             low, high = float(crop.min()), max(float(crop.max()), float(crop.min()) + 1.0)
         share = np.clip((crop - low) / (high - low), 0, PEAK)
         return np.asarray(self.background + (self.photons - self.background) * share)
+
+
+def _pixels(given: Any, axes: int) -> tuple[float, ...] | None:
+    """Return the pixel size per axis; refuse what is none."""
+    if given is None:
+        return None
+    values: list[Any] = np.ravel(np.asarray(given, dtype=object)).tolist()
+    numbers = [float(v) for v in values if isinstance(v, Real) and 0 < float(v) < math.inf]
+    if len(numbers) != len(values) or len(values) not in (1, axes):
+        raise InputError(
+            f"pixel_size = {given!r} is not allowed; give one number above 0, or {axes}, in "
+            "micrometres"
+        )
+    return tuple(numbers if len(numbers) == axes else numbers * axes)

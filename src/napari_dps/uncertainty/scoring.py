@@ -21,7 +21,7 @@ from napari_dps.uncertainty.conformal import (
     interval_score,
 )
 
-__all__ = ["bright_and_deciles", "combine", "score", "unpack"]
+__all__ = ["bright_and_deciles", "combine", "image_of", "score", "unpack"]
 
 Array = NDArray[np.float64]
 
@@ -136,6 +136,14 @@ def bright_and_deciles(
     return float(bright.mean()), [float(part.mean()) for part in tenths]
 
 
+def image_of(record: dict[str, Any], number: int) -> Any:
+    """Return what a crop's image is known by: its file, else (phantoms, draws) its own number."""
+    if record.get("source") != "images":
+        return number
+    # Planes of one stack resemble each other, so that a stack is one image.
+    return str(record["name"]).partition(" plane ")[0]
+
+
 def combine(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return factors and figures of many records, by the names of a Calibration's fields.
 
@@ -147,7 +155,11 @@ def combine(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     errors = [unpack(r["error"]) for r in records]
     spreads = [unpack(r["std"]) for r in records]
     scores = [e / s for e, s in zip(errors, spreads, strict=True)]
+    images = [image_of(r, k) for k, r in enumerate(records)]
+    left = len(records) - max(images.count(image) for image in set(images))
     found: dict[str, Any] = {
+        "bright_coverage": None,
+        "decile_coverage": None,
         "lambdas": {},
         "nominal_coverage": {},
         "nominal_score": {},
@@ -160,8 +172,8 @@ def combine(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for what in ("nominal_coverage", "nominal_score"):
             found[what][name] = _mean([r[what][name] for r in records])
         found["calibrated_coverage"][name] = found["calibrated_score"][name] = None
-        if len(records) - 1 >= crops_needed(level):
-            factors = fit_without_each(scores, level)
+        if left >= crops_needed(level):
+            factors = fit_without_each(scores, level, images)
             inside = [s <= f for s, f in zip(scores, factors, strict=True)]
             found["calibrated_coverage"][name] = float(np.mean([i.mean() for i in inside]))
             if level == CONDITIONAL:

@@ -56,6 +56,7 @@ class Bound:
         self.problem = self.run._problem
         self._set_object_map()
         self.samples = self._frames()
+        self._compare()
 
     def _set_object_map(self) -> None:
         """Give the problem the object map that the report tells."""
@@ -97,6 +98,29 @@ class Bound:
         if data.shape[1:] != coordinates.shape:
             raise self._foreign(f"it has shape {run.image.shape}")
         return data.reshape(len(data), -1, *shape)
+
+    def _compare(self) -> None:
+        """Refuse a measurement with other values than the result keeps, pictures or totals."""
+        run, kept = self.run, self.result.maps
+        told = self.result.report.get("verdict") or {}
+        compared = False
+        for name, held in kept.items():
+            base, _, at = name.partition("@")
+            frame = int(at) if at.isdigit() else int(told.get("frame", 0))
+            if base != "measurement" or frame not in run._live:
+                continue
+            measured = np.asarray(run._prepared.frames[frame], dtype=np.float32)
+            planes = measured.reshape(-1, *measured.shape[-2:])
+            planes = planes if held.ndim == 2 else planes[None]
+            compared = True
+            if not any(part.shape == held.shape and _alike(part, held) for part in planes):
+                raise self._foreign("its values differ")
+        flux = (self.result.report.get("flux") or {}).get("measured")
+        if compared or flux is None:
+            return
+        y = self.problem.y if self.problem.valid is None else self.problem.y * self.problem.valid
+        if not _alike(y.double().flatten(1).sum(1).cpu().numpy(), np.ravel(flux)):
+            raise self._foreign("its sum differs")
 
     def objects(self, frame: int) -> Tensor:
         """Return the samples of a frame in prior units on the operator's grid (S, *x_shape)."""
@@ -170,6 +194,15 @@ class Bound:
         share = jvp(beyond).abs() / jvp(everywhere).abs().clamp_min(1e-12)
         inside: Tensor = share < OUTSIDE
         return inside
+
+
+def _alike(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    """Whether two arrays hold the same values, but for single precision."""
+    if one.shape != other.shape:
+        return False
+    finite = np.abs(other[np.isfinite(other)])
+    size = float(finite.max()) if finite.size else 0.0
+    return bool(np.allclose(one, other, rtol=1e-4, atol=1e-5 * size, equal_nan=True))
 
 
 def _restarts(told: Any, k: int) -> tuple[float, ...]:

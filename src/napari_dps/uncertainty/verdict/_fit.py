@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from napari_dps.uncertainty.verdict._causes import Line, peak, variance_line
 from napari_dps.uncertainty.verdict._residuals import (
     LAGS,
     LINEAR,
@@ -34,6 +35,10 @@ TRUSTED = 0.5
 """How much of the spread is believed when the mean's residual is judged by it: samplers err."""
 WINDOWS = (1, 2, 3)
 """Structure is looked for in so many rings side by side."""
+TINY = 1e-12
+"""A deviation below this share of what is expected, or as far above, tells nothing of skewness."""
+LARGEST = 1e60
+"""Figures end here, so that their squares are numbers."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +91,17 @@ class Fit:
         Of `mean_power` over the noise, in the rings where it is largest against its error.
     at : tuple of float
         Lowest and highest frequency of those rings, in cycles per pixel.
+    peak : float
+        Power of the strongest frequency in those rings over the usual one there.
+    line : Line or None
+        The residual's variance by brightness.
     correlation, correlation_sd : ndarray, shape (L,)
         Autocorrelation of a sample's residual 1, 2, ... pixels apart, and its deviation under the
         model about 0.
     ranks : ndarray, shape (D + 1,)
         Share of data that have each rank among D drawn from the model.
     uniform : Score
-        Chi-square of the ranks of one sample per degree of freedom.
+        Chi-square of the ranks of one sample per degree of freedom, mean over the samples.
     white : ndarray, shape y_shape, float32
         Whitened residual of the mean expectation.
     """
@@ -108,6 +117,8 @@ class Fit:
     power_sd: Array
     excess: Score
     at: tuple[float, float]
+    peak: float
+    line: Line | None
     correlation: Array
     correlation_sd: Array
     ranks: Array
@@ -125,13 +136,13 @@ def fit(figures: Figures, problem: Problem) -> Fit:
     problem : Problem
         Of this frame alone.
     """
-    observed = torch.stack(figures.observed).numpy()
-    null = torch.cat(figures.null).numpy()
+    observed = _finite(torch.stack(figures.observed))
+    null = _finite(torch.cat(figures.null))
     # Noise that neighbours share scatters more than the independent noise that is drawn.
     shared = float(problem.likelihood.redundancy) ** 0.5
     mean, centre, deviation = observed.mean(0), null.mean(0), null.std(0, ddof=1) * shared
     look = Look(problem, figures.mean[None], problem.valid)
-    own = look(problem.y).numpy()
+    own = _finite(look(problem.y))
     begin = len(NAMES)
     part, after = slice(begin, begin + RINGS), slice(begin + RINGS, begin + RINGS + LAGS)
     count = len(observed)
@@ -151,15 +162,20 @@ def fit(figures: Figures, problem: Problem) -> Fit:
         scores[name] = Score(scores[name].value, 0.0, shared)
     # Few draws tell a deviation poorly; their moments tell it well.
     second, fourth = scores["chi2"].expected, scores["fourth"].expected
-    tails = shared * np.sqrt(max(fourth - second**2, 0.0) / look.number)
+    tails = float(shared * np.sqrt(max(fourth - second**2, 0.0) / look.number))
     for name, share in (("chi2", 1.0), ("dark", 0.5), ("bright", 0.5)):
         own_sd = max(scores[name].sd, float(tails / np.sqrt(share)))
         scores[name] = Score(scores[name].value, scores[name].expected, own_sd)
-    scores["noise"] = _noise(power, centre[part], spread, sizes, ring_sd, tails) or scores["chi2"]
+    free = _free(spread, sizes)
+    if free is None:
+        scores["noise"] = scores["chi2"]
+    else:
+        scores["noise"] = _noise(power, centre[part], sizes * free, ring_sd, tails)
     expected = centre[part] * np.clip(1 - TRUSTED * spread, 0, None)
     excess, at = _excess(mean_power, scores["noise"].ratio, expected, ring_sd, sizes)
     variance = max(scores["chi2"].value, 1e-12)
     ranked = torch.stack(figures.ranks).double().numpy()
+    white = whitened(problem, figures.mean)
     return Fit(
         samples=count,
         number=int(look.number),
@@ -172,11 +188,13 @@ def fit(figures: Figures, problem: Problem) -> Fit:
         power_sd=ring_sd,
         excess=excess,
         at=at,
+        peak=peak(white, at),
+        line=variance_line(problem, figures.mean, free),
         correlation=(mean[after] - centre[after]) / variance,
         correlation_sd=deviation[after] / max(scores["chi2"].expected, 1e-12),
         ranks=ranked.sum(0) / ranked.sum(),
         uniform=_uniform(ranked, shared),
-        white=whitened(problem, figures.mean),
+        white=white,
     )
 
 
@@ -188,18 +206,24 @@ def whitened(problem: Problem, z: Tensor) -> NDArray[np.float32]:
     return out
 
 
+def _finite(figures: Tensor) -> Array:
+    """Return figures as numbers: of a sample very far off the data they are none."""
+    return figures.nan_to_num(LARGEST, LARGEST, -LARGEST).clamp(-LARGEST, LARGEST).numpy()
+
+
 def _sizes(y: Tensor) -> Array:
     number = rings((int(y.shape[-2]), int(y.shape[-1])))
     return torch.bincount(number.flatten(), minlength=RINGS).double().numpy()
 
 
-def _noise(
-    power: Array, centre: Array, spread: Array, sizes: Array, ring_sd: Array, tails: float
-) -> Score | None:
-    """Return the noise's variance from rings that are hardly fitted; None if they are too few."""
-    weight = sizes * (spread < FREE) * (np.arange(RINGS) > 1)
-    if weight.sum() < ENOUGH * sizes.sum():
-        return None
+def _free(spread: Array, sizes: Array) -> NDArray[np.bool_] | None:
+    """Return the rings that are hardly fitted; None if they are too few."""
+    free: NDArray[np.bool_] = (spread < FREE) & (np.arange(RINGS) > 1)
+    return None if (sizes * free).sum() < ENOUGH * sizes.sum() else free
+
+
+def _noise(power: Array, centre: Array, weight: Array, ring_sd: Array, tails: float) -> Score:
+    """Return the noise's variance from rings with these weights."""
     weight = weight / weight.sum()
     # Outliers raise all rings at once, so that their deviations do not average out.
     sd = max(float(np.sqrt(weight**2 @ ring_sd**2)), tails)
@@ -219,9 +243,12 @@ def _as_normal(value: float, expected: float, sd: float) -> Score:
 
     By the cube root of Wilson and Hilferty (1931), which is nearly normal.
     """
-    if value <= expected or expected <= 0:
+    share = sd / expected if expected > 0 else 0.0
+    # Of a sample far off the data neither figures nor their deviation need be numbers to reckon
+    # with: they are told as they are.
+    if value <= expected or not TINY < share < 1 / TINY or not np.isfinite(value):
         return Score(value, expected, sd)
-    narrow = 1 / 9 * (sd / expected) ** 2  # 2 / (9 degrees of freedom)
+    narrow = 1 / 9 * share**2  # 2 / (9 degrees of freedom)
     z = ((value / expected) ** (1 / 3) - (1 - narrow)) / narrow**0.5
     return Score(value, expected, (value - expected) / max(z, 1e-6))
 
@@ -247,9 +274,12 @@ def _excess(
 
 
 def _uniform(ranked: Array, shared: float) -> Score:
-    """Return how far ranks are from evenly spread, over all samples; 1 per degree expected."""
-    number = ranked.sum(1, keepdims=True)
-    share = (ranked / np.maximum(number, 1)).mean(0)
-    bins = len(share)
-    value = float((number.mean() * (share - 1 / bins) ** 2 * bins).sum() / (bins - 1))
-    return Score(value / shared**2, 1.0, float(np.sqrt(2 / (bins - 1))))
+    """Return how far ranks are from evenly spread: chi-square per degree, 1 expected.
+
+    That of every sample by itself, averaged: ranks averaged over samples would come out the more
+    even, the more samples there are.
+    """
+    number = np.maximum(ranked.sum(1, keepdims=True), 1)
+    bins = ranked.shape[1]
+    own = (number * (ranked / number - 1 / bins) ** 2 * bins).sum(1) / (bins - 1)
+    return Score(float(own.mean()) / shared**2, 1.0, float(np.sqrt(2 / (bins - 1))))

@@ -85,6 +85,7 @@ def _told(finding: Finding) -> dict[str, Any]:
         "title": finding.title,
         "sentence": finding.sentence,
         "alarm": finding.alarm,
+        "told": finding.told,
         "numbers": finding.numbers,
     }
 
@@ -179,6 +180,7 @@ def assess(
             "not in the file."
         )
     told = {**told, "findings": dict(told["findings"]), "notes": list(told["notes"])}
+    told["closer"] = True
     if result.point_estimate:
         told["notes"].append(
             "A point estimate has no error bars: only the data side can be judged."

@@ -70,6 +70,8 @@ class Finding:
         float32 arrays of two or three axes by name (lower case, underscores).
     alarm : bool
         Whether it speaks against the reconstruction.
+    told : bool
+        Whether there is an answer; False where the question could not be decided.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Finding:
     numbers: dict[str, Any] = field(default_factory=dict)
     maps: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     alarm: bool = False
+    told: bool = True
 
 
 Finder = Callable[[Evidence], Finding | None]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from napari_dps.uncertainty.verdict.appearance import Denoise, looks, normalised, tiles
 from napari_dps.uncertainty.verdict.beside import facts_beside
 from napari_dps.uncertainty.verdict.evidence import Evidence, Finding
+from napari_dps.uncertainty.verdict.finders import TITLES
 
 if TYPE_CHECKING:
     from napari_dps.components import PriorSource
@@ -22,7 +23,6 @@ Array = NDArray[np.float64]
 
 FILE = "familiarity.json"
 """Beside a prior's weights: features, weights and threshold of its score."""
-TITLE = "Does the prior know such images?"
 SMALLEST = 96
 """Below this side an image has too little of the features to be judged."""
 
@@ -152,9 +152,10 @@ def find(evidence: Evidence) -> Finding | None:
         )
         return Finding(
             name="familiarity",
-            title=TITLE,
+            title=TITLES["familiarity"],
             sentence=f"Not told: {why}.",
             numbers={"score": None},
+            told=False,
         )
     score = model.score(planes, asked(evidence.problem.prior, evidence.x))
     strange = score > model.threshold
@@ -167,7 +168,7 @@ def find(evidence: Evidence) -> Finding | None:
     )
     return Finding(
         name="familiarity",
-        title=TITLE,
+        title=TITLES["familiarity"],
         sentence=f"{sentence} (score {score:.2f}, unfamiliar above {model.threshold:.2f}).",
         numbers=numbers,
         alarm=strange,

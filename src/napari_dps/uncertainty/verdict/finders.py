@@ -6,7 +6,7 @@ from importlib import import_module
 
 from napari_dps.uncertainty.verdict.evidence import Finder
 
-__all__ = ["COSTLY", "load"]
+__all__ = ["COSTLY", "TITLES", "load"]
 
 COSTLY: tuple[str, ...] = (
     "support:find",
@@ -15,6 +15,14 @@ COSTLY: tuple[str, ...] = (
     "jensen:find",
 )
 """``module:function`` of findings beyond the residuals, run by :func:`napari_dps.assess`."""
+
+TITLES = {
+    "support": "Where does it come from the prior?",
+    "familiarity": "Does the prior know such images?",
+    "stability": "How stable?",
+    "jensen_gap": "How good is the approximation?",
+}
+"""Headings of these findings by name, for a page that has to say that they are missing."""
 
 
 def load(name: str) -> Finder:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_dps.uncertainty.verdict.evidence import Evidence, Finding
+from napari_dps.uncertainty.verdict.finders import TITLES
+from napari_dps.uncertainty.verdict.pairs import between_within
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,9 +53,7 @@ def find(evidence: Evidence) -> Finding | None:
     unit = float(problem.operator.scale.abs().mean()) / 2
     sigma = equivalent_sigma(problem, mean) / unit
     data = _count(problem)
-    distance = float((evidence.x - mean).flatten(1).norm(dim=1).mean())
-    # The mean is the samples' own: of S samples it lies closer to each than that of all.
-    distance *= (len(evidence.x) / (len(evidence.x) - 1)) ** 0.5
+    distance = mean_distance(evidence.x, evidence.pairs)
     levels = [
         estimate(problem, evidence.x[:STARTS], level, evidence.seed)
         for level in LEVELS
@@ -73,10 +73,23 @@ def find(evidence: Evidence) -> Finding | None:
     }
     return Finding(
         name="jensen_gap",
-        title="How good is the approximation?",
+        title=TITLES["jensen_gap"],
         sentence=_say(numbers),
         numbers=numbers,
     )
+
+
+def mean_distance(x: Tensor, pairs: bool) -> float:
+    """Return m1 = E||x0 - E x0|| from samples (S, *x_shape), pairs told as in `Evidence`."""
+    found = between_within(x.double().cpu().numpy(), pairs)
+    whole = x if found is None else x[: len(x) // 2 * 2]
+    distance = float((whole - whole.mean(0)).flatten(1).norm(dim=1).mean())
+    # The mean is the samples' own: it lies closer to each than that of all.
+    if found is None:
+        return distance * math.sqrt(len(x) / (len(x) - 1))
+    between, within = (float(part.sum()) for part in found)
+    seen = (1 - 2 / len(whole)) * between + within
+    return distance * math.sqrt((between + within) / seen) if seen > 0 else distance
 
 
 def operator_norm(

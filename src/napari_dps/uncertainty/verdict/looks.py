@@ -18,6 +18,7 @@ font-weight:600;border:2px solid;white-space:nowrap}
 .mark b{font-size:15px}
 .good{color:#0b5c8a;border-color:#0b5c8a;background:#e8f3fa}
 .bad{color:#fff;border-color:#b3420f;background:#b3420f}
+.open{color:#44515d;border-color:#5d6b78;background:#f0f2f4}
 .none{color:#5d6b78;border-color:#9aa5b1;border-style:dashed}
 .notes{margin:12px 0 0;padding-left:20px;color:#44515d;font-size:14px}
 .grid{display:flex;flex-wrap:wrap;gap:16px}

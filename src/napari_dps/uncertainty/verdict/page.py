@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from napari_dps._resultmeta import plain
 from napari_dps.errors import InputError
 from napari_dps.uncertainty.verdict.charts import chart, picture
+from napari_dps.uncertainty.verdict.finders import TITLES
 from napari_dps.uncertainty.verdict.looks import STYLE
+from napari_dps.uncertainty.verdict.unit import units_of
 
 if TYPE_CHECKING:
     from napari_dps.result import Result
@@ -34,6 +36,15 @@ NAMES = {
     "measurement": "Measurement",
     "whitened_residual": "Whitened residual: (measured - expected) / noise",
 }
+MARKS = {
+    "good": ("✓", "fine"),
+    "bad": ("✗", "alarm"),
+    "open": ("?", "not told"),
+    "none": ("–", "not asked"),
+}
+"""Sign and word of each state."""
+LONG = 8
+"""Of lists longer than this the range is told."""
 
 
 def check_page(path: Path) -> None:
@@ -102,7 +113,7 @@ def _line(result: Result) -> str:
 
 def _mark(state: str) -> str:
     """Return a mark that is told by its shape and its word, not by its colour alone."""
-    sign, word = {"good": ("✓", "fine"), "bad": ("✗", "alarm"), "none": ("–", "not asked")}[state]
+    sign, word = MARKS[state]
     return f'<span class="mark {state}"><b>{sign}</b> {word}</span>'
 
 
@@ -113,8 +124,8 @@ def _verdict(result: Result, told: dict[str, Any] | None) -> str:
         rows.append(_row("none", "No verdict", "This result was saved without one; run assess."))
     else:
         for finding in told["findings"].values():
-            state = "bad" if finding["alarm"] else "good"
-            rows.append(_row(state, finding["title"], finding["sentence"]))
+            rows.append(_row(_state(finding), finding["title"], finding["sentence"]))
+        rows += _absent(result, told)
         frames = told["frames"]
         if len(frames) > 1:
             alarmed = sum(line["alarm"] for line in frames)
@@ -132,6 +143,29 @@ def _verdict(result: Result, told: dict[str, Any] | None) -> str:
     )
 
 
+def _state(finding: dict[str, Any]) -> str:
+    """Return the state of a finding; those of older files have two."""
+    if finding["alarm"]:
+        return "bad"
+    return "good" if finding.get("told", True) else "open"
+
+
+def _absent(result: Result, told: dict[str, Any]) -> list[str]:
+    """Return a row for each question of the closer look that has no finding, with the reason."""
+    missing = {name: title for name, title in TITLES.items() if name not in told["findings"]}
+    if result.point_estimate:  # it has no samples to ask; the notes say so
+        return []
+    # Files of before this was written down: whoever asked got one answer at least.
+    asked = told.get("closer", len(missing) < len(TITLES))
+    if not asked:
+        state, why = "none", "Not asked: napari_dps.assess(result, image) does."
+    elif len(result) < 2:
+        state, why = "open", "Too few samples: draw two or more."
+    else:
+        state, why = "none", "The question does not arise for this model, prior and sampler."
+    return [_row(state, title, why) for title in missing.values()]
+
+
 def _row(state: str, title: str, sentence: str) -> str:
     return (
         f"<div class=finding>{_mark(state)}<div><h3>{html.escape(title)}</h3>"
@@ -143,10 +177,12 @@ def _pictures(result: Result) -> Iterator[str]:
     told = result.report.get("verdict") or {}
     worst = int(told.get("frame", 0))
     frames = [0, worst] if worst else [0]
+    units = units_of(result.recipe)
     for name, array in sorted(result.maps.items(), key=lambda item: item[0] != "measurement"):
         base, _, at = name.partition("@")
         if base == "measurement":
-            yield _panel(array, "intensity", _caption(base, at or str(worst), len(frames)))
+            words = _caption(base, at or str(worst), len(frames))
+            yield _panel(array, "intensity", words, units["measurement"])
     arrays = {"mean": result.mean}
     if not result.point_estimate and len(result) > 1:
         arrays["std"] = result.std
@@ -158,11 +194,13 @@ def _pictures(result: Result) -> Iterator[str]:
             extra = [how] if how else []
             extra += [f"frame {frame}"] if len(frames) > 1 else []
             kind = "intensity" if name == "mean" else "spread"
-            yield _panel(shown, kind, ", ".join([words, *extra]))
+            yield _panel(shown, kind, ", ".join([words, *extra]), units["object"])
     for name, array in result.maps.items():
         base, _, at = name.partition("@")
         if base != "measurement":
-            yield _panel(array, _kind(base, array), _caption(base, at or str(worst), len(frames)))
+            words = _caption(base, at or str(worst), len(frames))
+            unit = {"whitened_residual": "sd", "error_of_the_mean": units["object"]}.get(base, "")
+            yield _panel(array, _kind(base, array), words, unit)
 
 
 def _caption(base: str, frame: str, many: int) -> str:
@@ -178,12 +216,12 @@ def _kind(name: str, array: NDArray[np.float32]) -> str:
     return "share" if inside else "spread"
 
 
-def _panel(array: NDArray[Any], kind: str, words: str) -> str:
+def _panel(array: NDArray[Any], kind: str, words: str, unit: str = "") -> str:
     """Return a picture, or the first of a few, with its caption."""
     if array.ndim == 3 and not (array.shape[0] == 3 and kind == "intensity"):
         array = array[int(np.argmax(np.nan_to_num(array).astype(np.float64).var((1, 2))))]
     label = html.escape(words)
-    shown = f'<img alt="{label}" src="{picture(array, kind)}">'
+    shown = f'<img alt="{label}" src="{picture(array, kind, unit)}">'
     return f"<figure>{shown}<figcaption>{label}</figcaption></figure>"
 
 
@@ -278,8 +316,15 @@ def _rows(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
         name = f"{prefix}{key.replace('_', ' ')}"
         if isinstance(value, dict):
             yield from _rows(value, f"{name}: ")
-        elif not isinstance(value, list) or len(value) <= 8:
+        elif not isinstance(value, list) or len(value) <= LONG:
             yield name, value
+        elif all(isinstance(item, (int, float)) for item in value):
+            yield name, _range(value)
+
+
+def _range(values: list[Any]) -> str:
+    low, high = _number(min(values)), _number(max(values))
+    return f"{low if low == high else f'{low} to {high}'} ({len(values)} values)"
 
 
 def _table(title: str, rows: Iterator[tuple[str, Any]]) -> str:
@@ -304,7 +349,17 @@ def _assumed(result: Result) -> str:
     report = result.report
     keys = ("scale", "background", "calibration", "seconds", "network_calls", "steps", "device")
     told = {key: report[key] for key in keys if report.get(key) is not None}
-    told["pixel_size"] = f"{result.scale[-1]:g} {result.units[-1]}"
+    unit = units_of(result.recipe)["scale"]
+    for name in ("scale", "background"):
+        if name in told and unit:
+            values = np.ravel(told[name]).tolist()
+            shown = _number(values) if len(values) <= LONG else _range(values)
+            told[name] = f"{shown} {unit}"
+    told["pixel_size"] = ", ".join(
+        f"{letter} {step:g} {word}"
+        for letter, step, word in zip(result.axes, result.scale, result.units, strict=True)
+        if letter in "ZYX"
+    )
     found = {"prior": report.get("prior", {}), "noise": dict(report.get("noise", {}))}
     found["noise"].pop("warnings", None)  # they stand above
     tables = [

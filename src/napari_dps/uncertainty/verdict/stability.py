@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_dps.uncertainty.verdict.evidence import Evidence, Finding
+from napari_dps.uncertainty.verdict.finders import TITLES
+from napari_dps.uncertainty.verdict.pairs import variance
 
 __all__ = ["effective_samples", "find", "split_half"]
 
@@ -49,19 +51,20 @@ def find(evidence: Evidence) -> Finding | None:
     if len(samples) < FEWEST:
         return Finding(
             name="stability",
-            title="How stable?",
+            title=TITLES["stability"],
             sentence=f"{len(samples)} samples are too few to tell; draw {FEWEST} or more, and 20 "
             "for error bars.",
             numbers=numbers,
+            told=False,
         )
     numbers |= effective_samples(samples, pairs=evidence.pairs)
     numbers |= split_half(samples, pairs=evidence.pairs)
     numbers |= _restarts(list(evidence.restarts))
-    error = samples.std(0, ddof=1) / numbers["effective_mean"] ** 0.5
+    error = np.sqrt(variance(samples, evidence.pairs) / numbers["effective_mean"])
     sentence, alarm = _say(numbers)
     return Finding(
         name="stability",
-        title="How stable?",
+        title=TITLES["stability"],
         sentence=sentence,
         numbers=numbers,
         maps={"error_of_the_mean": error.astype(np.float32)},

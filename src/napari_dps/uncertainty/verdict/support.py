@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from napari_dps.uncertainty.verdict.beside import facts_beside, key_of
 from napari_dps.uncertainty.verdict.evidence import Evidence, Finding
+from napari_dps.uncertainty.verdict.finders import TITLES
+from napari_dps.uncertainty.verdict.pairs import variance
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -120,6 +122,15 @@ def find(evidence: Evidence) -> Finding | None:
     """
     if len(evidence.x) < 2 or evidence.recipe.sampler.classical:
         return None
+    if evidence.pairs and len(evidence.x) < 4:
+        return Finding(
+            name="support",
+            title=TITLES["support"],
+            sentence="Not told: one pair of samples with opposite noise does not know its own "
+            "variance; draw 4 samples or more.",
+            numbers={"samples": len(evidence.x)},
+            told=False,
+        )
     return _finding(evidence, *_spread(evidence))
 
 
@@ -196,9 +207,9 @@ def _finding(evidence: Evidence, spread: Spread, source: str) -> Finding:
     axes = x.ndim - 2
     mean = x.mean(0)
     width = [0.0] + [SMOOTHING] * axes
-    variance = ndimage.gaussian_filter(x.var(0, ddof=1), width, mode="mirror")
+    left = ndimage.gaussian_filter(variance(x, evidence.pairs), width, mode="mirror")
     prior = spread.at(mean, axes)
-    ratio = variance / np.maximum(prior**2, 1e-12)
+    ratio = left / np.maximum(prior**2, 1e-12)
     mask = ratio > UNSUPPORTED
     # Light above what is darkest: the share of a flat background says little.
     light = mean - np.percentile(mean, 0.5)
@@ -216,7 +227,7 @@ def _finding(evidence: Evidence, spread: Spread, source: str) -> Finding:
     maps = {"prior_share": ratio.clip(0, 1), "unsupported": mask}
     return Finding(
         name="support",
-        title="Where does it come from the prior?",
+        title=TITLES["support"],
         sentence=_say(numbers),
         numbers=numbers,
         maps={k: _plane(v) for k, v in maps.items()},
@@ -230,9 +241,12 @@ def _plane(values: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _say(n: dict[str, Any]) -> str:
+    ratio = n["median_ratio"]
+    # Samples scatter, and so does the prior's spread: nobody has more than all of it left.
+    share = "all" if ratio >= 0.995 else f"{100 * ratio:.0f} %"
     return (
-        f"The data have left {100 * min(n['median_ratio'], 9.99):.0f} % of the prior's variance in "
-        f"a typical pixel. {100 * n['unsupported_share']:.0f} % of the pixels, with "
+        f"The data have left {share} of the prior's variance in a typical pixel. "
+        f"{100 * n['unsupported_share']:.0f} % of the pixels, with "
         f"{100 * n['unsupported_light']:.0f} % of the light, owe more to the prior than to the "
         f"data (above {100 * UNSUPPORTED:.0f} %); what is seen there is what such samples usually "
         f"look like. The prior's spread is known {n['prior_spread']}."
