@@ -38,8 +38,9 @@ COLOURED = 1.6
 SHARED = 1.1
 """The same where only every second, third, ... pixel was looked at: structure hides there."""
 UNSURE = {"gain": 0.06, "read_noise": 0.2}
-"""Relative stated errors from which on a figure is called unsure: in simulations all gains that
-are stated more exactly lie within 10 % of the camera's, all read noises within 20 %."""
+"""Relative stated errors from which on a figure is called unsure: in simulations of single images
+19 of 20 gains that are stated more exactly lie within 10 % of the camera's, and 6 of 7 read noises
+within 20 %; of stacks all do."""
 HOPELESS = 0.25
 """Relative error of the gain from which on the variance of what is bright is a guess, too."""
 STRIDES = 4

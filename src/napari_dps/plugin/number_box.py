@@ -68,7 +68,8 @@ class NumberBox(QAbstractSpinBox):
         self.lineEdit().textEdited.connect(self._take_text)
         self.editingFinished.connect(self._settle)
         if not self.allows(self._value):
-            self._value = self._inside(0)
+            # The nearest value allowed may be absurdly small; one is a number people know.
+            self._value = kind(1) if self.allows(kind(1)) else self._inside(0)
         self._settled = self._value
         self._show()
 
