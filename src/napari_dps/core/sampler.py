@@ -271,8 +271,8 @@ def starting_point(
     if informed and start is not None:
         # A search's result holds the mode at any level up to its own.
         level = start.level or informed_sigma(start.error, math.inf)
-        # Below a few times the prior's spread the object is no longer lost in the noise: an
-        # estimate that asks for more is still nearer to it than nothing.
+        # Below that the object is not lost in the noise: an estimate that asks for a higher level
+        # is still nearer to it than nothing.
         if level < sigma_max or sigma_max < LOST * problem.prior.data_std:
             sigma = min(level, sigma_max)
             return start.estimate + sigma * noise(), sigma
