@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -284,6 +285,7 @@ def test_bfloat16_restores_what_float32_restores(counts) -> None:
 
 def test_bfloat16_errs_less_where_less_noise_is_left(small) -> None:
     x = torch.randn((1, 1, 16, 16))
+    small.set_precision("float32")
     exact = {sigma: small(x, sigma) for sigma in (0.01, 1.0)}
     small.set_precision("bfloat16")
     off = {sigma: float((small(x, sigma) - exact[sigma]).abs().max()) for sigma in exact}
@@ -294,12 +296,18 @@ def test_bfloat16_errs_less_where_less_noise_is_left(small) -> None:
     assert torch.equal(small(x, 1.0), exact[1.0])
 
 
-def test_float32_is_what_it_was(small) -> None:
-    x = torch.randn((1, 1, 16, 16))
-    before = small(x, 0.3)
+def test_float32_with_channels_last_is_as_exact_as_without(small) -> None:
+    x = torch.randn((2, 1, 16, 16))
+    double = NetworkPrior(copy.deepcopy(small.network).double())(x.double(), 0.3)
+    before = float((small(x, 0.3) - double).abs().max())
     small.set_precision("float32")
-    assert torch.equal(small(x, 0.3), before)
+    assert small.network.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+    assert float((small(x, 0.3) - double).abs().max()) < 2 * before + 1e-7
     assert small.network.fast is None
+    after = small(x, 0.3)
+    small.set_precision("bfloat16")
+    small.set_precision("float32")
+    assert torch.equal(small(x, 0.3), after)
 
 
 def test_double_precision_stays_double() -> None:

@@ -2,7 +2,9 @@
 
 bfloat16 keeps float32's range and 8 of its 24 bits. Only the network's inside is computed in it;
 what its output is weighted with and added to stays as it is, so that the error falls with the
-noise level. Weights and images are then laid out with channels last, as such convolutions want.
+noise level. On processors and CUDA the weights are laid out with channels last in either precision,
+and convolutions lay out images as their weights: it saves a quarter of float32's time on a CPU. In
+double precision no library has such convolutions, and Apple's GPU gains nothing that is known.
 
 Whether it pays depends on the processor: with instructions for it a forward pass takes about half
 the time, without them several times as long. ``"auto"`` therefore measures, once for a device, a
@@ -67,7 +69,9 @@ def set_precision(
 def _switch(network: nn.Module, precision: str) -> None:
     fast = precision == "bfloat16"
     network.fast = torch.bfloat16 if fast else None  # type: ignore[assignment]
-    layout = torch.channels_last if fast else torch.contiguous_format
+    parameter = next(network.parameters())
+    known = parameter.dtype == torch.float32 and parameter.device.type in ("cpu", "cuda")
+    layout = torch.channels_last if known else torch.contiguous_format
     unet: Any = network.unet
     unet.to(memory_format=layout)
 
