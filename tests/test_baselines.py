@@ -344,3 +344,19 @@ def test_counts_are_restored(kind, forward):
     assert error < 0.85 * np.sqrt(np.mean((naive - truth) ** 2))
     assert result.samples.std(0).mean() > 1
     assert 0.3 < result.report["misfit"] < 1.6
+
+
+@pytest.mark.parametrize("kind", ["mcg", "ilvr"])
+def test_a_dim_frame_beside_a_bright_one_keeps_its_own_noise_out(kind):
+    problem = problem_of({"kind": "identity"}, (12, 12), GaussianLikelihood(0.4), frames=2)
+    mapped, each = problem.operator, torch.tensor([1.0, 40.0], dtype=DTYPE)
+    scale = mapped.scale * each.reshape(2, 1, 1, 1)
+    problem.operator = MappedOperator(mapped.operator, scale, mapped.background)
+    streams = Streams(3, [("truth", k) for k in range(2)], dtype=DTYPE)
+    truth = MEAN + STD * streams.normal(mapped.x_shape)
+    problem.y = problem.likelihood.sample(problem.operator(truth), streams)
+    problem.noise_level = problem.find_noise_level()
+    beside = problem.select([0] * 4 + [1] * 4)
+    streams = Streams(5, range(8), dtype=DTYPE)
+    last = draw(beside, sampler_of(kind, steps=50, ridge=0.0), streams)
+    assert 0.8 < float(last.misfit[:4].mean()) < 1.3  # fitted to the bright one's noise: 0

@@ -12,6 +12,7 @@ import numpy as np
 
 from napari_dps.datum import with_datum_last
 from napari_dps.image import Image
+from napari_dps.memory import is_out_of_memory
 from napari_dps.result import Result
 from napari_dps.uncertainty.registration import register
 from napari_dps.uncertainty.verdict.assess import verdict
@@ -51,9 +52,23 @@ def assemble(run: Run, count: int) -> Result:
     if sorted(coordinates.axes) == sorted(axes):  # in the order in which the image came
         data = data.transpose(0, *(1 + coordinates.axes.index(letter) for letter in axes))
         coordinates = coordinates.with_axes(axes)
-    told, maps = verdict(run, done)
+    told, maps = _verdict(run, done)
     found = {**report(run, done, chi2[order]), "verdict": told}
     return Result.from_image(data, coordinates, run.recipe, found).with_maps(maps)
+
+
+def _verdict(run: Run, done: list[int]) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """Return the verdict and its maps; without it, and a warning, where memory runs out."""
+    try:
+        return verdict(run, done)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        run.warnings.append(
+            "memory ran out while the samples were judged, so this result has no verdict; save it, "
+            "and judge it with napari_dps.assess where more memory is free"
+        )
+        return None, {}
 
 
 def object_coordinates(image: Image, run: Run, shape: tuple[int, ...]) -> Image:

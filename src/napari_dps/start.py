@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from napari_dps.errors import InputError
+from napari_dps.errors import InputError, OutOfMemoryError
 from napari_dps.memory import is_out_of_memory, layout
 from napari_dps.recipe import Intensity
 
@@ -27,6 +27,7 @@ def find_start(run: Run) -> Iterator[tuple[int, int]]:
     """Give a run's problem its object map and its start; yield (done, total) of a search."""
     import torch
 
+    from napari_dps.core.interrupt import listening
     from napari_dps.core.operator import MappedOperator
     from napari_dps.core.problem import Start
 
@@ -39,7 +40,8 @@ def find_start(run: Run) -> Iterator[tuple[int, int]]:
         return
     found, scales, backgrounds = [], [], []
     for k in range(len(run._live)):
-        estimate = _classical(run, k)
+        with listening(run._check_cancel):
+            estimate = _classical(run, k)
         a, b = _object_map(run, estimate)
         found.append(estimate)
         scales.append(a)
@@ -71,6 +73,20 @@ def find_start(run: Run) -> Iterator[tuple[int, int]]:
 
 
 def _classical(run: Run, k: int) -> Any:
+    """Return the classical estimate of the live frame ``k``, or say that memory ran out."""
+    try:
+        return _estimate(run, k)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        shape = " x ".join(map(str, run._problem.operator.x_shape))
+        raise OutOfMemoryError(
+            f"memory ran out in the first estimate of an object of {shape}, which is not tiled; "
+            "free some memory, use another device, or restore a smaller region"
+        ) from error
+
+
+def _estimate(run: Run, k: int) -> Any:
     """Return the classical estimate of the live frame ``k``."""
     from napari_dps.core.estimate import gaussian_field_estimate
     from napari_dps.core.streams import Streams

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from napari_dps.core.interrupt import ask
+
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
     """Return the inner product per sample, shaped (B, 1, ...) to broadcast."""
@@ -112,6 +114,7 @@ def conjugate_gradient_steps(
     for _ in range(iterations):
         if done and done % pause == 0 and not bool(active.any()):
             break
+        ask()
         out = matvec(direction)
         product, extra = out if isinstance(out, tuple) else (out, None)
         curvature = dot(direction, product)

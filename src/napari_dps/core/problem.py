@@ -155,6 +155,11 @@ class Problem:
 
     def find_noise_level(self) -> float | None:
         """Return the noise in prior units of typical pixels of the least noisy frame."""
+        levels = self.frame_noise()
+        return None if levels is None else float(levels.min())
+
+    def frame_noise(self) -> Tensor | None:
+        """Return the noise in prior units of typical pixels of each frame, shape (B or 1,)."""
         if not self.operator.is_affine:
             return None
         slope = self.operator.operator.response * self.operator.scale / 2
@@ -162,4 +167,4 @@ class Problem:
         if self.valid is not None:  # what is missing was set to zero, where counts look certain
             deviation = torch.where(self.valid, deviation, torch.full_like(deviation, torch.nan))
         typical = deviation.flatten(1).nanmedian(1).values
-        return float(typical.nan_to_num(torch.inf).min())
+        return typical.nan_to_num(torch.inf)

@@ -9,11 +9,12 @@ import math
 from collections.abc import Iterator
 from itertools import pairwise
 
+import torch
 from torch import Tensor
 
 from napari_dps.core.dps import DPSSampler
 from napari_dps.core.guidance import data_variance, valid_only
-from napari_dps.core.linalg import conjugate_gradients
+from napari_dps.core.linalg import column, conjugate_gradients
 from napari_dps.core.problem import Problem
 from napari_dps.core.sampler import Sampler, Step, ancestral_move, final_step
 from napari_dps.core.schedule import ddpm_ladder
@@ -35,8 +36,8 @@ class Projection:
     iterations : int
         Conjugate-gradient iterations.
     until : float or None
-        Noise level of x below which it is left alone; None: the noise level of the data, which
-        then counts as part of what the measurement is given.
+        Noise level of x below which it is left alone; None: the noise level of the data, each
+        frame's own, which then counts as part of what the measurement is given.
     """
 
     def __init__(self, ridge: float, iterations: int, until: float | None = 0.0) -> None:
@@ -61,7 +62,11 @@ class Projection:
         self(problem, problem.y.new_zeros((n, *problem.operator.x_shape)))
 
     def wanted(self, problem: Problem, sigma: float) -> bool:
-        """Return whether x at ``sigma`` is to be projected."""
+        """Return whether x of any frame at ``sigma`` is to be projected.
+
+        The least noisy frame of all decides, so that every sample's stream of random numbers goes
+        on in the same way, whatever it is batched with.
+        """
         if self.until is not None:
             return sigma >= self.until
         return sigma >= (problem.noise_level or 0.0)
@@ -70,10 +75,28 @@ class Projection:
         """Return x, at ``sigma``, projected on a measurement that got the same noise."""
         if not self.wanted(problem, sigma):
             return x
-        own = problem.noise_level or 0.0 if self.until is None else 0.0
-        spread = math.sqrt(sigma**2 - own**2)
-        noise = spread * streams.normal(problem.operator.x_shape) if spread > 0 else None
-        return self(problem, x, noise)
+        if self.until is not None:
+            noise = sigma * streams.normal(problem.operator.x_shape) if sigma > 0 else None
+            return self(problem, x, noise)
+        own = self._own(problem, x)
+        left = (sigma**2 - own**2).clamp_min(0).sqrt()
+        noise = left * streams.normal(problem.operator.x_shape)
+        return torch.where(sigma >= own, self(problem, x, noise), x)
+
+    def where_wanted(self, problem: Problem, x: Tensor, sigma: float) -> Tensor:
+        """Return x, at ``sigma`` in VP coordinates, projected on the measurement as it is."""
+        if not self.wanted(problem, sigma):
+            return x
+        root = math.sqrt(1 + sigma**2)
+        projected = root * self(problem, x / root)
+        if self.until is not None:
+            return projected
+        return torch.where(sigma >= self._own(problem, x), projected, x)
+
+    def _own(self, problem: Problem, x: Tensor) -> Tensor:
+        """Return the noise level of each frame's data, shaped to broadcast with ``x``."""
+        levels = problem.frame_noise()
+        return x.new_zeros([1] * x.ndim) if levels is None else column(levels, x)
 
     def __call__(self, problem: Problem, x: Tensor, noise: Tensor | None = None) -> Tensor:
         """Return the projected x.
@@ -140,10 +163,7 @@ class MCGSampler(DPSSampler):
         """Return x with its measured part replaced."""
         if self.noised:
             return self.projection.at_level(problem, x, sigma, streams)
-        if not self.projection.wanted(problem, sigma):
-            return x
-        root = math.sqrt(1 + sigma**2)
-        return root * self.projection(problem, x / root)
+        return self.projection.where_wanted(problem, x, sigma)
 
 
 class ILVRSampler(Sampler):

@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from napari_dps.core.interrupt import ask
 from napari_dps.core.linalg import column
 
 Pause = Callable[[], None]
@@ -114,13 +115,7 @@ class Projections:
         return difference.pow(2).flatten(1).mean(1)
 
 
-def _go_on() -> None:
-    """Pause for nobody."""
-
-
-def error_reduction(
-    p: Projections, field: Tensor, iterations: int, pause: Pause = _go_on
-) -> Tensor:
+def error_reduction(p: Projections, field: Tensor, iterations: int, pause: Pause = ask) -> Tensor:
     """Run error reduction: one projection after the other."""
     for _ in range(iterations):
         pause()
@@ -128,9 +123,7 @@ def error_reduction(
     return field
 
 
-def raar(
-    p: Projections, field: Tensor, iterations: int, beta: float, pause: Pause = _go_on
-) -> Tensor:
+def raar(p: Projections, field: Tensor, iterations: int, beta: float, pause: Pause = ask) -> Tensor:
     """Run relaxed averaged alternating reflections on a batch of far fields (R, *y_shape)."""
     for _ in range(iterations):
         pause()
@@ -146,7 +139,7 @@ def hybrid_input_output(
     field: Tensor,
     iterations: int,
     beta: float,
-    pause: Pause = _go_on,
+    pause: Pause = ask,
     smooth: Tensor | None = None,
 ) -> Tensor:
     """Run hybrid input-output on a batch of far fields (R, *y_shape).
@@ -181,6 +174,7 @@ def polished(p: Projections, field: Tensor, iterations: int) -> tuple[Tensor, Te
     """Return objects after error reduction, and the mean squared misfit of their magnitudes."""
     x = p.estimate(field)
     for _ in range(iterations):
+        ask()
         x = p.estimate(p.far_field(x))
     return x, p.misfit(x)
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from napari_dps.core.interrupt import ask
+
 STEP = 0.9
 
 
@@ -105,6 +107,7 @@ def epie(
     for sweep in range(iterations):
         misfit = magnitude.new_zeros(())
         for n in torch.randperm(len(corners), generator=generator).tolist():
+            ask()
             top, left = corners[n]
             place = (slice(top, top + scan.side[0]), slice(left, left + scan.side[1]))
             light = shifted(probe, ramps[n])
