@@ -120,17 +120,17 @@ def conjugate_gradient_steps(
         curvature = dot(direction, product)
         active = active & (curvature > 0)
         alpha = torch.where(active, rho / torch.where(active, curvature, 1), 0)
-        u = u + alpha * direction
+        u = torch.addcmul(u, alpha, direction)
         if extra is not None:
             step = column(alpha.flatten(), extra) * extra
             image = step if image is None else image + step
-        residual = residual - alpha * product
+        residual = torch.addcmul(residual, alpha, product, value=-1)
         z = precondition(residual) if precondition else residual
         fresh = dot(residual, z)
-        size = dot(residual, residual)
+        size = dot(residual, residual) if precondition else fresh
         active = active & (size > goal)
         beta = torch.where(active, fresh / torch.where(rho > 0, rho, 1), 0)
-        direction = z + beta * direction
+        direction = torch.addcmul(z, beta, direction)
         rho = fresh
         done += 1
         yield Solution(u, image, done)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from napari_dps.core.covariance import Covariance
@@ -57,5 +58,4 @@ class TypicalSystem:
             seen = self.jvp(self.image(p))
         else:
             seen = self.normal(self.mask(p / self.root))
-        product: Tensor = self.mask(seen) / self.root + p
-        return product
+        return torch.addcdiv(p, self.mask(seen), self.root)

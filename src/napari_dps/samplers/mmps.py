@@ -49,9 +49,14 @@ LARGEST = 3.0
 if it states one, takes its place. Of 1, 3 and 10, on fifteen crops that no benchmark uses, 3 gave
 the best means and the lowest CRPS at 5 photons, with two thirds of the products of 10."""
 
-ALONE, GUESS, EXACT = (50, 0.01), (20, 0.01), (200, 1e-6)
+ALONE, GUESS, EXACT = (50, 0.01), (6, 0.0), (200, 1e-6)
 """Most iterations and tolerance of the system by the power spectrum: where it stands alone, where
-it leads a network's products, and for a prior in closed form, whose answer it may be itself."""
+it leads a network's products, and for a prior in closed form, whose answer it may be itself. A
+guess takes the same iterations every time: stopping at a tolerance, up to 20, changed its direction
+by a whole iteration where rounding tipped it over, and a sample by up to 2 % of its contrast (by
+0.01 % now). Of 5, 6, 8, 12 and 20, on three images that no benchmark uses, 6 to 20 restored alike
+within 0.04 dB, 5 lost 0.2 dB in denoising, and 6 keep the sampler's own time below the network's
+twentieth."""
 
 
 class MMPS(SamplerChoice):
