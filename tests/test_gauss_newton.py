@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from napari_dps.core.covariance import StationaryCovariance, power_law_spectrum
-from napari_dps.core.gauss_newton import gauss_newton_draw
+from napari_dps.core import gauss_newton
+from napari_dps.core.covariance import ScalarCovariance, StationaryCovariance, power_law_spectrum
+from napari_dps.core.gauss_newton import _by_pixel, gauss_newton_draw, gauss_newton_solve
 from napari_dps.core.likelihood import GaussianLikelihood, Likelihood, PoissonLikelihood
 from napari_dps.core.operator import LinearOperator, MappedOperator
 from napari_dps.core.problem import Problem
@@ -43,6 +44,33 @@ def problem(y: torch.Tensor, matrix: torch.Tensor, likelihood: Likelihood) -> Pr
 
 def dense(covariance: StationaryCovariance) -> torch.Tensor:
     return covariance(torch.eye(16, dtype=torch.float64).reshape(16, *SHAPE)).flatten(1)
+
+
+def test_few_iterations_do_where_data_tell_pixels_unequally(monkeypatch) -> None:
+    """One factor per pixel: without it, steep pixels take all iterations."""
+    blur = torch.eye(16, dtype=torch.float64)
+    blur = 0.6 * blur + 0.2 * blur.roll(1, 0) + 0.2 * blur.roll(-1, 0)
+    slopes = torch.logspace(-2, 2, 16, dtype=torch.float64)
+    # From a flat response to a steep one, in the dark: neighbours are told about as well.
+    task = problem(slopes.reshape(1, *SHAPE), slopes[:, None] * blur, GaussianLikelihood(0.3))
+    mean, c = torch.zeros((1, *SHAPE), dtype=torch.float64), ScalarCovariance(SIGMA)
+
+    def solved(iterations: int, rounds: int) -> torch.Tensor:
+        return gauss_newton_solve(task, mean, c, iterations, mean, rounds=rounds)[0]
+
+    exact = solved(400, 20)
+    with_factor = float((solved(6, 1) - exact).norm())
+    monkeypatch.setattr(gauss_newton, "_by_pixel", lambda *_: None)
+    assert torch.allclose(solved(400, 20), exact, atol=1e-3)
+    assert with_factor < 0.4 * float((solved(6, 1) - exact).norm())
+
+
+def test_samples_without_positive_certainty_are_left_as_they_are() -> None:
+    certainty = torch.tensor([[1.0, 2.0, 0.0, -1e-6], [1.0, 2.0, 0.0, -1.0]]).reshape(2, 1, 2, 2)
+    q = torch.ones_like(certainty)
+    found = _by_pixel(ScalarCovariance(2.0), certainty)(q)
+    assert found[0].flatten().tolist() == pytest.approx([1 / 5, 1 / 9, 1, 1])
+    assert torch.equal(found[1], q[1])
 
 
 def test_the_draw_is_exact_where_the_posterior_is_gaussian() -> None:

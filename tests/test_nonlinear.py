@@ -201,11 +201,12 @@ def seen_by(model, truth, seed=1):
     return y, operator, operator.classical_estimate(y, likelihood, None, streams)
 
 
+@pytest.mark.parametrize("ground", [2.0, 0.0])
 @pytest.mark.parametrize("response", ["gamma", "table"])
-def test_a_bright_structure_on_a_dark_ground_keeps_its_brightness(response):
+def test_a_bright_structure_on_a_dark_ground_keeps_its_brightness(response, ground):
     """The response is steep in the dark and flat where bright: one tangent fits neither."""
     shape = STRUCTURES["mitochondria"][0](np.random.default_rng(9), 80).astype(np.float64)
-    truth = 2 + 100 * np.clip(shape / np.percentile(shape, 99.8), 0, 1.5)
+    truth = ground + 100 * np.clip(shape / np.percentile(shape, 99.8), 0, 1.5)
     fields = {"kind": "nonlinear-blur", "white": 120.0, "extent": 9.0}
     if response == "table":
         light = np.linspace(0, 140, 15)
@@ -219,6 +220,23 @@ def test_a_bright_structure_on_a_dark_ground_keeps_its_brightness(response):
     assert float(image.min()) >= 0
     scale, _ = object_map(image, found.noise, found.lost())
     assert 50 < float(scale) < 140
+
+
+def test_sparse_light_on_no_ground_is_restored_and_explained():
+    photons = 300.0
+    rows, cols = np.mgrid[:40, :40]
+    truth = sum(
+        photons * a * np.exp(-((rows - r) ** 2 + (cols - c) ** 2) / 18.0)
+        for r, c, a in ((11, 12, 1.0), (27, 29, 0.6), (32, 9, 0.3))
+    )
+    forward = {"kind": "nonlinear-blur", "white": 1.2 * photons, "extent": 7.0}
+    y = simulate(truth, forward=forward, noise="poisson", seed=2)
+    assert (y == 0).mean() > 0.1
+    result = reconstruct(y, forward=forward, noise="poisson", samples=1)
+    assert result.recipe.sampler.kind == "daps"
+    assert result.report["misfit"] == pytest.approx(1, abs=0.2)
+    assert result.mean.sum() == pytest.approx(truth.sum(), rel=0.1)
+    assert np.sqrt(np.mean((result.mean - truth) ** 2)) < 0.05 * photons
 
 
 def test_inverse_of_a_response():

@@ -313,8 +313,16 @@ class SamplerChoice(Component):
     interacting: ClassVar[bool] = False
     """Whether the samples of a frame are drawn together and cannot be split into batches."""
 
-    def choose(self, *, affine: bool) -> "SamplerChoice":
-        """Return the concrete sampler for a problem (only ``auto`` has a choice to make)."""
+    def choose(self, *, affine: bool, multimodal: bool) -> "SamplerChoice":
+        """Return the concrete sampler for a problem (only ``auto`` has a choice to make).
+
+        Parameters
+        ----------
+        affine
+            Whether the forward model is linear but for a constant.
+        multimodal
+            Whether several objects explain the same data, as of lost phases.
+        """
         return self
 
     @property

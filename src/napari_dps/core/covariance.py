@@ -49,6 +49,11 @@ class Covariance:
 
     transfer: Tensor | float
 
+    @property
+    def variance(self) -> Tensor | float:
+        """About the variance of a pixel: the mean over modes."""
+        return self.transfer.mean() if isinstance(self.transfer, Tensor) else self.transfer
+
     def __call__(self, v: Tensor) -> Tensor:
         """Return C v."""
         raise NotImplementedError

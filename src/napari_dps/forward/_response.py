@@ -22,6 +22,9 @@ from napari_dps.grid import Grid
 TOE = 1 / 256
 """Share of full light below which a power continues as a line: its slope at zero is infinite."""
 
+STEPS = 30
+"""Richardson-Lucy steps of a first estimate."""
+
 
 class Curve:
     """A response, piecewise smooth, with its slope.
@@ -136,15 +139,54 @@ class Responding(NonlinearOperator):
         local, variance = local_variance(y, likelihood, weight)
         deviation = (variance / likelihood.redundancy).sqrt()
         spread = self.curve.inverse(local + deviation) - self.curve.inverse(local - deviation)
-        # Far beyond saturation both are white.
-        least = 1e-3 * spread.flatten(1).amax(1).clamp_min(1e-12)
+        # Far beyond saturation both are white; and on a dark ground, where the response is steep,
+        # light is told so exactly that a solver would see nothing else.
+        least = 3e-2 * spread.flatten(1).amax(1).clamp_min(1e-12)
         spread = (spread / 2).maximum(column(least, y))
         known = KnownVariance(likelihood.redundancy * spread**2, likelihood.redundancy)
         begun = gaussian_field_estimate(
             self.light, self.curve.inverse(y), known, valid, streams, positive=False
         )
         found = linearised_estimate(self, y, likelihood, valid, streams, begun.image)
-        # Light is not negative; and what blur and noise take of its contrast is the same here.
-        found.image = found.image.clamp_min(min(0.0, self.curve.least))
+        own = variance / likelihood.redundancy
+        noise = (weight * likelihood.drawn_variance(local) / own).flatten(1).sum(1)
+        # Scaled such that the squared misfit of the truth adds up to about one.
+        share = weight / own / column(noise.clamp_min(1e-12), y)
+        found.image = self._multiplied(found.image, y, share)
+        # What blur and noise take of the light's contrast is the same here.
         found.lost = begun.lost
         return found
+
+    def _multiplied(self, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+        """Return an object that explains y better, by Richardson-Lucy steps through the response.
+
+        On a dark ground the tangents of a steep response lead nowhere: light that is not negative
+        is what is known of it. Each step multiplies light by J^T (w y) / J^T (w z), which leaves
+        alone what explains y; it goes on until the misfit is that of the noise, or falls no more.
+
+        Parameters
+        ----------
+        x : Tensor, shape (B, *x_shape)
+            Where to begin.
+        y, weight : Tensor, shape (B, *y_shape)
+            Data, and with how much each counts; the truth's misfit is about one.
+        """
+        least = min(0.0, self.curve.least)
+        y, floor = y.clamp_min(0), least + 1e-3 * x.flatten(1).amax(1).clamp_min(1e-6)
+        x = x.clamp_min(least)
+        best = self._misfit(x, y, weight)
+        trial = torch.maximum(x, column(floor, x))
+        for _ in range(STEPS):
+            z, _, vjp = self.linearize(trial)
+            wanted, have = vjp(weight * y).clamp_min(0), vjp(weight * z)
+            seen = have > 1e-6 * column(have.flatten(1).amax(1), have)
+            ratio = torch.where(seen, wanted / torch.where(seen, have, 1), 1)
+            trial = least + (trial - least) * ratio
+            value = self._misfit(trial, y, weight)
+            better = (value < best) & (best > 1)
+            x = torch.where(column(better, x), trial, x)
+            best = torch.where(better, value, best)
+        return x
+
+    def _misfit(self, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+        return (weight * (y - self(x)) ** 2).flatten(1).sum(1)

@@ -6,13 +6,13 @@ from napari_dps.components import SamplerChoice, make
 
 
 class Auto(SamplerChoice):
-    """Choose by the problem: moment matching where the forward model is affine, else PnP-DM."""
+    """Choose by the forward model: `mmps` where it is affine, PnP-DM for phases, else `daps`."""
 
     kind: Literal["auto"] = "auto"
     title: ClassVar[str] = "Automatic"
 
-    def choose(self, *, affine: bool) -> SamplerChoice:
+    def choose(self, *, affine: bool, multimodal: bool) -> SamplerChoice:
         """Return the sampler for a problem."""
-        chosen = make("sampler", "mmps" if affine else "pnp-dm")
+        chosen = make("sampler", "mmps" if affine else "pnp-dm" if multimodal else "daps")
         assert isinstance(chosen, SamplerChoice)
         return chosen
