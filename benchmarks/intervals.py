@@ -41,7 +41,7 @@ from scipy.stats import norm
 from napari_dps.recipe import Recipe
 from napari_dps.uncertainty.calibrate import CalibrationStep, calibrate
 from napari_dps.uncertainty.calibration import Calibration
-from napari_dps.uncertainty.conformal import interval_score
+from napari_dps.uncertainty.conformal import interval_score, widened
 from napari_dps.uncertainty.scoring import bright_and_deciles, combine, unpack
 
 LEVEL, BACKGROUND = 0.9, 1.0
@@ -74,22 +74,25 @@ def best_width(errors: Array) -> float:
 
 def judge(rows: list[dict[str, Any]], fitted: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the figures of crops under the factor and the constant width fitted to others."""
-    factor = combine(fitted)["lambdas"][f"{LEVEL:g}"]
+    fit = combine(fitted)
+    factor, share = fit["lambdas"][f"{LEVEL:g}"], fit["share"]
     width = best_width(np.concatenate([unpack(r["error"]) for r in fitted]))
     covered, bright, tenths, scores, constant = [], [], [], [], []
     for row in rows:
         error, std, mean = (unpack(row[name]) for name in ("error", "std", "mean"))
-        inside = error <= factor * std
+        half = factor * widened(mean[None], std[None], share)[0]
+        inside = error <= half
         top, parts = bright_and_deciles(inside, mean, std)
         covered.append(inside.mean())
         bright.append(top)
         tenths.append(parts)
-        scores.append(interval_score(-factor * std, factor * std, error, LEVEL))
+        scores.append(interval_score(-half, half, error, LEVEL))
         constant.append(normal_crps(error, width))
     own = [row["nominal_score"][f"{LEVEL:g}"] for row in rows]
     found = {
         "crops_fitted": len(fitted),
         "lambda": factor,
+        "share": share,
         "coverage": float(np.mean(covered)),
         "coverage_error": float(np.std(covered) / np.sqrt(len(covered))),
         "bright": float(np.mean(bright)),

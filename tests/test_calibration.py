@@ -17,6 +17,7 @@ from napari_dps.image import Image
 from napari_dps.result import Result
 from napari_dps.uncertainty.calibrate import calibrate
 from napari_dps.uncertainty.calibration import Calibration, parts_of
+from napari_dps.uncertainty.conformal import SHARE
 from napari_dps.uncertainty.scenes import Bench
 from napari_dps.uncertainty.scoring import score
 
@@ -255,8 +256,15 @@ def test_the_result_says_what_its_intervals_rest_on_and_keeps_it(tmp_path: Path)
     better = result.calibrated(found)
     assert better.report["calibration"] == "calibrated on 19 images"
     low, high = better.interval(0.95)  # 20 samples alone could not give it
+    spread = np.hypot(better.std, found.share * np.sqrt(np.mean(better.std**2)))
+    assert found.share == SHARE
     np.testing.assert_allclose(
-        (high - low) / 2, found.lambdas["0.95"] * better.std, rtol=1e-4, atol=1e-6
+        (high - low) / 2, found.lambdas["0.95"] * spread, rtol=1e-4, atol=1e-6
+    )
+    # A file from before has none.
+    plain = result.calibrated(found.model_copy(update={"share": 0.0})).interval(0.95)
+    np.testing.assert_allclose(
+        (plain[1] - plain[0]) / 2, found.lambdas["0.95"] * better.std, rtol=1e-4, atol=1e-6
     )
     with pytest.raises(InputError, match=r"no level 0.99; it was fitted at 0.5, 0.8, 0.9, 0.95"):
         better.interval(0.99)

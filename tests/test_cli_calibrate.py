@@ -86,7 +86,7 @@ def test_clean_images_and_a_recipe_file(folder, capsys) -> None:
     found = Calibration.load("c.json")
     assert found.sources == {"images": 19} and found.photons == 20
     text = capsys.readouterr()
-    assert "mean +- lambda std" in text.out and "--calibration c.json" in text.err
+    assert "mean +- lambda s" in text.out and "--calibration c.json" in text.err
 
 
 def test_a_calibration_of_another_recipe_is_refused_before_anything_is_drawn(

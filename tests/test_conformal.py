@@ -7,13 +7,16 @@ import pytest
 
 from napari_dps.errors import InputError
 from napari_dps.uncertainty.conformal import (
+    SHARE,
     crops_needed,
     fit_scale,
     fit_without_each,
     floored,
     interval_score,
     scaled_interval,
+    widened,
 )
+from napari_dps.uncertainty.scoring import bright_and_deciles
 
 
 def brute(scores: list[np.ndarray], level: float) -> float:
@@ -87,6 +90,28 @@ def test_where_samples_agree_the_deviation_has_a_floor() -> None:
     # A floor of its own for each plane of a stack.
     stack = floored(np.ones((2, 2, 2)), np.stack([std, 100 * std]))
     assert stack[1, 0, 0] == pytest.approx(100 * stack[0, 0, 0])
+
+
+def test_a_share_of_the_image_widens_what_is_surest() -> None:
+    std = np.array([[0.1, 1.0], [2.0, 3.0]])
+    typical = np.sqrt(np.mean(std**2))
+    found = widened(np.zeros((2, 2)), std, 0.3)
+    np.testing.assert_allclose(found, np.hypot(std, 0.3 * typical))
+    np.testing.assert_array_equal(widened(np.zeros((2, 2)), std, 0.0), std)
+    low, high = scaled_interval(np.zeros((2, 2)), std, 2.0, 0.3)
+    np.testing.assert_allclose(high - low, 4 * found)
+    # Errors that samples do not know of: covered alike in every tenth only with the share.
+    rng = np.random.default_rng(2)
+    stds = rng.uniform(0.02, 1.0, (40, 16, 16))
+    errors = np.abs(rng.normal(0, np.hypot(stds, 0.2)))
+    covered = {}
+    for share in (0.0, SHARE):
+        wide = widened(np.zeros_like(stds), stds, share)
+        factor = fit_scale(list(errors / wide), 0.9)
+        inside = errors <= factor * wide
+        tenths = [bright_and_deciles(i, s, s)[1] for i, s in zip(inside, stds, strict=True)]
+        covered[share] = np.mean(tenths, axis=0)
+    assert covered[0.0].min() < 0.6 < 0.8 < covered[SHARE].min()
 
 
 def test_interval_score_rewards_the_right_width() -> None:

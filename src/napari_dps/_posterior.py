@@ -121,7 +121,7 @@ class Posterior:
         return quantiles(self._get("samples"), ranks([q], self._count))[0]
 
     def interval(self, level: float = 0.9) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Per-pixel interval: credible with equal tails or, once calibrated, mean +- lambda std.
+        """Per-pixel interval: credible with equal tails or, once calibrated, mean +- lambda s.
 
         Parameters
         ----------

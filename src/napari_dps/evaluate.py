@@ -150,8 +150,10 @@ def coverage(samples: ArrayLike, truth: ArrayLike, level: float = 0.9) -> float:
     return float(np.mean((low <= known) & (known <= high)))
 
 
-def calibrated_coverage(mean: ArrayLike, std: ArrayLike, truth: ArrayLike, factor: float) -> float:
-    """Return the fraction of pixels whose truth lies within mean -+ factor times std.
+def calibrated_coverage(
+    mean: ArrayLike, std: ArrayLike, truth: ArrayLike, factor: float, share: float = 0.0
+) -> float:
+    """Return the fraction of pixels whose truth lies within the interval of a calibrated result.
 
     Parameters
     ----------
@@ -159,11 +161,13 @@ def calibrated_coverage(mean: ArrayLike, std: ArrayLike, truth: ArrayLike, facto
         Of a result, in one unit.
     factor : float
         Of one level, as in ``result.report["intervals"]["lambdas"]`` of a calibrated result.
+    share : float
+        ``result.report["intervals"]["share"]`` of it.
     """
     from napari_dps.uncertainty.conformal import scaled_interval
 
     centre, known = _pair(mean, truth)
-    low, high = scaled_interval(centre, _pair(std, truth)[0], factor)
+    low, high = scaled_interval(centre, _pair(std, truth)[0], factor, share)
     return float(np.mean((low <= known) & (known <= high)))
 
 
@@ -236,6 +240,7 @@ def compare(
     fit: bool = False,
     pairs: bool = False,
     lambdas: Mapping[str, float] | None = None,
+    share: float = 0.0,
     std: ArrayLike | None = None,
 ) -> dict[str, Any]:
     """Return all metrics of a result.
@@ -254,6 +259,8 @@ def compare(
         As in `spread_skill`.
     lambdas : mapping, optional
         Of a calibrated result: ``result.report["intervals"]["lambdas"]``.
+    share : float
+        Of a calibrated result: ``result.report["intervals"]["share"]``.
     std : array-like, shape image, optional
         Of the samples, for the calibrated intervals; computed from them where left out.
 
@@ -300,7 +307,7 @@ def compare(
         "nominal_coverage": nominal,
         "calibrated_coverage": None
         if lambdas is None or width is None
-        else {k: calibrated_coverage(estimate, width, known, v) for k, v in lambdas.items()},
+        else {k: calibrated_coverage(estimate, width, known, v, share) for k, v in lambdas.items()},
         "crps": crps(draws, known, pairs=pairs) if draws is not None and spread else None,
         "spread_skill": spread_skill(draws, known, pairs=pairs)
         if draws is not None and spread

@@ -313,7 +313,7 @@ class SamplerChoice(Component):
     interacting: ClassVar[bool] = False
     """Whether the samples of a frame are drawn together and cannot be split into batches."""
 
-    def choose(self, *, affine: bool, multimodal: bool) -> "SamplerChoice":
+    def choose(self, *, affine: bool, multimodal: bool = False) -> "SamplerChoice":
         """Return the concrete sampler for a problem (only ``auto`` has a choice to make).
 
         Parameters

@@ -146,8 +146,9 @@ class Result(Posterior):
     ) -> Result:
         """Return this result with intervals that were tested to cover.
 
-        ``interval(level)`` is then mean -+ lambda std, and ``report["calibration"]`` says
-        "calibrated on N images" in place of "nominal". Samples and quantiles stay as they are.
+        ``interval(level)`` is then mean -+ lambda s, s the standard deviation with a share of its
+        image's, and ``report["calibration"]`` says "calibrated on N images" in place of "nominal".
+        Samples and quantiles stay as they are.
 
         Parameters
         ----------

@@ -135,7 +135,7 @@ def calibrate(**given: Any) -> int:
     number = found.distinct_images
     of = f" of {number} image{'s' * (number != 1)}" if number not in (None, found.images) else ""
     title = f"{found.images} crops{of}, covered share of pixels"
-    print_table(title, ("interval", "as drawn", "lambda", "mean +- lambda std"), rows)
+    print_table(title, ("interval", "as drawn", "lambda", "mean +- lambda s"), rows)
     tenths = found.decile_coverage
     figures = [
         ("CRPS", found.crps),

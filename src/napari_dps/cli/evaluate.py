@@ -54,8 +54,11 @@ def evaluate(
         mean, samples = _register(mean, samples, known)
         std = None  # of samples that were not moved
     pairs = bool(report.get("antithetic", False))
-    lambdas = (report.get("intervals") or {}).get("lambdas")
-    metrics = compare(mean, known, samples, fit=fit, pairs=pairs, lambdas=lambdas, std=std)
+    told = report.get("intervals") or {}
+    metrics = compare(
+        mean, known, samples, fit=fit, pairs=pairs, std=std,
+        lambdas=told.get("lambdas"), share=told.get("share", 0.0),
+    )  # fmt: skip
     metrics["residual"] = report.get("chi2")
     metrics["registered"] = register
     metrics["point_estimate"] = bool(report.get("point_estimate", False))

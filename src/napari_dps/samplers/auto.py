@@ -11,7 +11,7 @@ class Auto(SamplerChoice):
     kind: Literal["auto"] = "auto"
     title: ClassVar[str] = "Automatic"
 
-    def choose(self, *, affine: bool, multimodal: bool) -> SamplerChoice:
+    def choose(self, *, affine: bool, multimodal: bool = False) -> SamplerChoice:
         """Return the sampler for a problem."""
         chosen = make("sampler", "mmps" if affine else "pnp-dm" if multimodal else "daps")
         assert isinstance(chosen, SamplerChoice)

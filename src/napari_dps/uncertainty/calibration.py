@@ -43,7 +43,7 @@ ENOUGH = 100
 
 
 class Calibration(Kept):
-    """Factors lambda for intervals mean -+ lambda std, and how honest error bars were found to be.
+    """Factors lambda for intervals mean -+ lambda s, and how honest error bars were found to be.
 
     Made by :func:`napari_dps.calibrate`; used by :meth:`napari_dps.Result.calibrated`. Coverage
     is promised in expectation over images exchangeable with those of the calibration, not for one
@@ -74,6 +74,8 @@ class Calibration(Kept):
     """Smallest and largest contrast of the object map."""
     lambdas: dict[str, float]
     """Factor by level."""
+    share: float = Field(0.0, ge=0, le=10)
+    """Of an image's root-mean-square standard deviation, added to each pixel's in quadrature."""
     nominal_coverage: dict[str, float | None]
     """Share of pixels inside the intervals of order statistics, by level; None where there were
     too few samples."""
@@ -250,6 +252,7 @@ def applied(result: Result, calibration: Calibration, *, flag: bool) -> dict[str
         "calibration": text,
         "intervals": {
             "lambdas": dict(calibration.lambdas),
+            "share": calibration.share,
             "images": calibration.images,
             "distinct_images": calibration.distinct_images,
             "size": calibration.size,
@@ -304,8 +307,9 @@ def calibrated_interval(
     InputError
         If the level was not fitted; the sentence names those that were.
     """
-    factor = _factor(result.report["intervals"]["lambdas"], level)
-    low, high = scaled_interval(result.mean, result.std, factor)
+    told = result.report["intervals"]
+    factor, share = _factor(told["lambdas"], level), told.get("share", 0.0)
+    low, high = scaled_interval(result.mean, result.std, factor, share)
     return low.astype(np.float32), high.astype(np.float32)
 
 

@@ -14,11 +14,13 @@ from napari_dps._quantiles import quantiles, ranks, samples_needed
 from napari_dps.evaluate import crps, rmse, spread_skill
 from napari_dps.uncertainty.conformal import (
     LEVELS,
+    SHARE,
     crops_needed,
     fit_scale,
     fit_without_each,
     floored,
     interval_score,
+    widened,
 )
 
 __all__ = ["bright_and_deciles", "combine", "image_of", "score", "unpack"]
@@ -153,11 +155,16 @@ def combine(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
         If they are too few for the levels.
     """
     errors = [unpack(r["error"]) for r in records]
-    spreads = [unpack(r["std"]) for r in records]
+    own = [unpack(r["std"]) for r in records]
+    # Pixels are kept flat; each record is one image.
+    spreads = [
+        widened(unpack(r["mean"])[None], s[None])[0] for r, s in zip(records, own, strict=True)
+    ]
     scores = [e / s for e, s in zip(errors, spreads, strict=True)]
     images = [image_of(r, k) for k, r in enumerate(records)]
     left = len(records) - max(images.count(image) for image in set(images))
     found: dict[str, Any] = {
+        "share": SHARE,
         "bright_coverage": None,
         "decile_coverage": None,
         "lambdas": {},
@@ -179,8 +186,7 @@ def combine(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
             if level == CONDITIONAL:
                 means = [unpack(r["mean"]) for r in records]
                 parts = [
-                    bright_and_deciles(i, m, s)
-                    for i, m, s in zip(inside, means, spreads, strict=True)
+                    bright_and_deciles(i, m, s) for i, m, s in zip(inside, means, own, strict=True)
                 ]
                 found["bright_coverage"] = float(np.mean([b for b, _ in parts]))
                 found["decile_coverage"] = tuple(np.mean([d for _, d in parts], axis=0).tolist())
