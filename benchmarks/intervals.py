@@ -20,8 +20,8 @@ pixels around the same mean, the width fitted to the calibration's crops. Gate: 
 uncalibrated, CRPS below that of the constant width.
 
 What was restored is kept in ``--work``; the same command goes on from there. ``--calibrations``
-receives each task's synthetic fit as the file that ``napari-dps calibrate`` writes: those in the
-package were made so. ``join`` puts tasks that were run apart into one file.
+receives each task's fit, on all populations together, as the file that ``napari-dps calibrate``
+writes: those in the package are made so. ``join`` puts tasks that were run apart into one file.
 """
 
 from __future__ import annotations
@@ -39,10 +39,11 @@ from cyclopts import App, Parameter
 from scipy.stats import norm
 
 from napari_dps.recipe import Recipe
+from napari_dps.uncertainty._noise_ratio import joined
 from napari_dps.uncertainty.calibrate import CalibrationStep, calibrate
 from napari_dps.uncertainty.calibration import Calibration
 from napari_dps.uncertainty.conformal import interval_score, widened
-from napari_dps.uncertainty.scoring import bright_and_deciles, combine, unpack
+from napari_dps.uncertainty.scoring import bright_and_deciles, combine, image_of, unpack
 
 LEVEL, BACKGROUND = 0.9, 1.0
 BLUR = {"kind": "gaussian-blur", "sigma": 2.0}
@@ -136,6 +137,24 @@ def restored(
     return fit, sorted((r for r in rows if r["crop"] < crops), key=lambda r: r["crop"])
 
 
+def pooled(found: list[Calibration], rows: dict[str, list[dict[str, Any]]]) -> Calibration:
+    """Return the calibration of all populations' crops together."""
+    if len(found) == 1:
+        return found[0]
+    records = rows["both"]
+    sources = [r["source"] for r in records]
+    return found[0].model_copy(
+        update={
+            **combine(records),
+            "parts": joined([r["parts"] for r in records]),
+            "images": len(records),
+            "distinct_images": len({image_of(r, k) for k, r in enumerate(records)}),
+            "sources": {name: sources.count(name) for name in sorted(set(sources))},
+            "seconds": sum(r["seconds"] for r in records),
+        }
+    )
+
+
 @app.default
 def main(
     *,
@@ -181,7 +200,7 @@ def main(
     device
         Device.
     calibrations
-        Folder for each task's synthetic fit.
+        Folder for each task's fit on all populations together.
     work
         Folder for what was restored.
     out
@@ -200,18 +219,19 @@ def main(
             "size": size, "photons": photons, "background": BACKGROUND, "device": device,
         }  # fmt: skip
         fits: dict[str, list[dict[str, Any]]] = {}
+        fitted: dict[str, Calibration] = {}
         populations: dict[str, Any] = {"synthetic": None}
         if train:
             populations["train"] = list(train)
         for name, given in populations.items():
             run = partial(calibrate, recipe, given, **common)
             keep = work / f"{task}-{name}.jsonl"
-            fit, fits[name] = restored(keep, f"{task}, {name}", run, crops)
-            if calibrations is not None and given is None:
-                calibrations.mkdir(parents=True, exist_ok=True)
-                fit.save(calibrations / f"{task}.json")
+            fitted[name], fits[name] = restored(keep, f"{task}, {name}", run, crops)
         if train:
             fits["both"] = [*fits["synthetic"], *fits["train"]]
+        if calibrations is not None:
+            calibrations.mkdir(parents=True, exist_ok=True)
+            pooled(list(fitted.values()), fits).save(calibrations / f"{task}.json")
         # Judged crops are simulated and restored by the same code, under another seed.
         run = partial(calibrate, recipe, judged, seed=1, **common)
         count = max(19, per_image * len(judged))
