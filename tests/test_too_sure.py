@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+import pytest
 import torch
 
+from napari_dps import reconstruct, simulate
 from napari_dps.components import make
 from napari_dps.core.likelihood import GaussianLikelihood
 from napari_dps.core.operator import MappedOperator
@@ -46,3 +49,17 @@ def test_a_learned_prior_leaves_the_data_some_say() -> None:
     learned, at_its_word = misfit(True), misfit(False)
     assert at_its_word > 1.4  # 1.62: the data are not explained
     assert abs(learned - 1) < 0.5 * (at_its_word - 1)  # 1.21
+
+
+@pytest.mark.parametrize(("sigma", "told"), [(0.1, True), (1.0, False)])
+def test_noise_below_what_a_learned_prior_follows_is_told(sigma, told) -> None:
+    rows, columns = np.mgrid[:24, :24]
+    image = 20 + 100 * np.exp(-((rows - 11) ** 2 + (columns - 13) ** 2) / 20)
+    recipe = {"forward": "identity", "noise": {"kind": "gaussian", "sigma": sigma}, "samples": 1}
+    y = simulate(image, recipe)
+    found = {}
+    for prior in ("fluorescence", "gaussian"):
+        parts = {**recipe, "prior": prior, "sampler": {"kind": "mmps", "steps": 3}}
+        warnings = reconstruct(y, parts, device="cpu").report["warnings"]
+        found[prior] = any("follows it down to 0.005" in w for w in warnings)
+    assert found == {"fluorescence": told, "gaussian": False}

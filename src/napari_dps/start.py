@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["find_start"]
 
+LEVELS_ABOVE, LEAST = 5.0, 0.002
+"""How far above the smallest noise level the data's noise must be, and that of a learned prior:
+what the last level still holds is lost from the spread."""
 MANY = 64
 """Images that a search may hold at once, memory allowing."""
 
@@ -54,6 +57,7 @@ def find_start(run: Run) -> Iterator[tuple[int, int]]:
     problem.start = Start(mapped.from_object(torch.cat([e.image for e in found])), error)
     problem.noise_level = problem.find_noise_level()
     problem.reference = mapped(problem.start.estimate) if operator.is_affine else None
+    _warn_of_little_noise(run)
     run._fields["restart_misfits"] = [e.details.get("restart_misfits") for e in found]
     starts: list[Start] = []
     for k, estimate in enumerate(found):
@@ -70,6 +74,18 @@ def find_start(run: Run) -> Iterator[tuple[int, int]]:
     if len(found) == 1 and run.recipe.intensity == "auto":
         intensity = Intensity(scale=float(scales[0].item()), background=float(backgrounds[0]))
         run.recipe = run.recipe.with_parts(intensity=intensity)
+
+
+def _warn_of_little_noise(run: Run) -> None:
+    """Warn where the data are more exact than the prior's noise levels can follow."""
+    level, prior = run._problem.noise_level, run._problem.prior
+    least = LEVELS_ABOVE * min(0.01, max(prior.sigma_min, LEAST))
+    if level is None or not prior.learned or run.recipe.sampler.point_estimate or level >= least:
+        return
+    run.warnings.append(
+        f"the noise of the data is {level / 2:.1g} of the object's contrast, and a learned prior "
+        f"follows it down to {least / 2:.1g}: the error bars may be too narrow"
+    )
 
 
 def _classical(run: Run, k: int) -> Any:
