@@ -39,11 +39,10 @@ from cyclopts import App, Parameter
 from scipy.stats import norm
 
 from napari_dps.recipe import Recipe
-from napari_dps.uncertainty._noise_ratio import joined
-from napari_dps.uncertainty.calibrate import CalibrationStep, calibrate
+from napari_dps.uncertainty.calibrate import CalibrationStep, calibrate, summary
 from napari_dps.uncertainty.calibration import Calibration
 from napari_dps.uncertainty.conformal import interval_score, widened
-from napari_dps.uncertainty.scoring import bright_and_deciles, combine, image_of, unpack
+from napari_dps.uncertainty.scoring import bright_and_deciles, combine, unpack
 
 LEVEL, BACKGROUND = 0.9, 1.0
 BLUR = {"kind": "gaussian-blur", "sigma": 2.0}
@@ -141,18 +140,7 @@ def pooled(found: list[Calibration], rows: dict[str, list[dict[str, Any]]]) -> C
     """Return the calibration of all populations' crops together."""
     if len(found) == 1:
         return found[0]
-    records = rows["both"]
-    sources = [r["source"] for r in records]
-    return found[0].model_copy(
-        update={
-            **combine(records),
-            "parts": joined([r["parts"] for r in records]),
-            "images": len(records),
-            "distinct_images": len({image_of(r, k) for k, r in enumerate(records)}),
-            "sources": {name: sources.count(name) for name in sorted(set(sources))},
-            "seconds": sum(r["seconds"] for r in records),
-        }
-    )
+    return found[0].model_copy(update=summary(rows["both"]))
 
 
 @app.default

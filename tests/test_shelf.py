@@ -8,6 +8,7 @@ import pytest
 import napari_dps
 from napari_dps.components import registry
 from napari_dps.errors import DPSError
+from napari_dps.run import Run
 
 SIDE = 12
 FAR_FIELD = ("er", "hio", "oss", "raar")
@@ -73,3 +74,21 @@ def test_the_classical_ones_refuse_what_is_not_theirs():
     for kind in FAR_FIELD:
         with pytest.raises(DPSError, match="magnitudes of one far field"):
             napari_dps.reconstruct(blob(), forward="identity", noise="poisson", sampler=kind)
+
+
+@pytest.mark.parametrize(
+    ("forward", "kind"),
+    [
+        ("gaussian-blur", "mmps"),
+        ({"kind": "nonlinear-blur", "white": 50.0}, "daps"),
+        ("phase-retrieval", "pnp-dm"),
+        ({"kind": "phase-retrieval", "support": "autocorrelation"}, "pnp-dm"),
+    ],
+)
+def test_auto_chooses_by_the_forward_model(forward, kind):
+    rows, columns = np.mgrid[:16, :16]
+    image = 1 + 40 * np.exp(-((rows - 7) ** 2 + (columns - 8) ** 2) / 6)
+    recipe = {"forward": forward, "prior": "gaussian", "samples": 1}
+    run = Run(napari_dps.simulate(image, recipe), recipe, device="cpu")
+    run._bind()
+    assert run.recipe.sampler.kind == kind

@@ -313,15 +313,15 @@ class SamplerChoice(Component):
     interacting: ClassVar[bool] = False
     """Whether the samples of a frame are drawn together and cannot be split into batches."""
 
-    def choose(self, *, affine: bool, multimodal: bool = False) -> "SamplerChoice":
+    def choose(self, *, affine: bool, symmetric: bool = False) -> "SamplerChoice":
         """Return the concrete sampler for a problem (only ``auto`` has a choice to make).
 
         Parameters
         ----------
         affine
             Whether the forward model is linear but for a constant.
-        multimodal
-            Whether several objects explain the same data, as of lost phases.
+        symmetric
+            Whether flips and shifts of the object leave the data as they are, as without phases.
         """
         return self
 

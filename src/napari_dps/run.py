@@ -157,9 +157,8 @@ class Run:
             valid = torch.as_tensor(self._prepared.valid[self._live], device=self.device)
             valid = valid.reshape(y.shape)
             y = torch.where(valid, y, torch.zeros_like(y))
-        sampler = self.recipe.sampler.choose(
-            affine=operator.is_affine, multimodal=operator.multimodal
-        )
+        kind = {"affine": operator.is_affine, "symmetric": operator.symmetric}
+        sampler = self.recipe.sampler.choose(**kind)
         self.recipe = self.recipe.with_parts(sampler=sampler)
         self._sampler = sampler.bind(self._grid)
         self._residuals = Residuals(self.recipe.seed)

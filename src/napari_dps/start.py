@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["find_start"]
 
-LEVELS_ABOVE, LEAST = 5.0, 0.002
-"""How far above the smallest noise level the data's noise must be, and that of a learned prior:
-what the last level still holds is lost from the spread."""
 MANY = 64
 """Images that a search may hold at once, memory allowing."""
 
@@ -78,8 +75,10 @@ def find_start(run: Run) -> Iterator[tuple[int, int]]:
 
 def _warn_of_little_noise(run: Run) -> None:
     """Warn where the data are more exact than the prior's noise levels can follow."""
+    from napari_dps.core.sampler import least_noise
+
     level, prior = run._problem.noise_level, run._problem.prior
-    least = LEVELS_ABOVE * min(0.01, max(prior.sigma_min, LEAST))
+    least = least_noise(prior)
     if level is None or not prior.learned or run.recipe.sampler.point_estimate or level >= least:
         return
     run.warnings.append(

@@ -149,12 +149,11 @@ def gauss_newton_solve(
             product: Tensor = p + covariance.root(vjp(weight * jvp(covariance.root(p))))
             return product
 
+        inverse = None
+        if not operator.operator.symmetric:  # waves interfere: no certainty of one pixel
+            inverse = _by_pixel(covariance, vjp(weight * jvp(torch.ones_like(u))))
         step = conjugate_gradients(
-            matvec,
-            slope,
-            iterations=iterations,
-            tolerance=1e-2,
-            precondition=_by_pixel(covariance, vjp(weight * jvp(torch.ones_like(u)))),
+            matvec, slope, iterations=iterations, tolerance=1e-2, precondition=inverse
         ).u
         length = torch.ones_like(value)
         found = torch.zeros_like(value, dtype=torch.bool)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from napari_dps.core.prior import Prior
 from napari_dps.core.problem import Problem, Start
 from napari_dps.core.schedule import ddpm_ladder, informed_sigma, karras_ladder
 from napari_dps.core.streams import Streams
@@ -256,6 +257,9 @@ class GuidedSampler(Sampler):
         yield final_step(problem, x, total)
 
 
+TRAINED, COARSEST, BELOW = 0.002, 0.01, 5.0
+"""Smallest noise level with a network, the largest that a ladder may end at, and how far below the
+noise of the data it ends: what the last level still holds is lost from the spread."""
 SMALLEST = 1e-5
 """Smallest noise level that float32 still tells from none in images of size one."""
 
@@ -289,9 +293,14 @@ def finest_level(problem: Problem, wanted: float | None, finest: float = 0.01) -
         return wanted
     level = problem.noise_level if problem.noise_level is not None else 0.05
     # A network was trained down to some noise; a prior in closed form is exact at any.
-    least = 0.002 if problem.prior.learned else SMALLEST
-    least = min(0.01, max(least, level / 5))
+    least = TRAINED if problem.prior.learned else SMALLEST
+    least = min(COARSEST, max(least, level / BELOW))
     return min(least, max(finest, problem.prior.sigma_min))
+
+
+def least_noise(prior: Prior) -> float:
+    """Return the noise of data, in prior units, down to which a learned prior's ladder follows."""
+    return BELOW * min(COARSEST, max(TRAINED, prior.sigma_min))
 
 
 def final_step(

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from napari_dps.core.estimate import Estimate, gaussian_field_estimate
+from napari_dps.core.interrupt import ask
 from napari_dps.core.likelihood import Likelihood
 from napari_dps.core.linalg import column
 from napari_dps.core.linearised import (
@@ -23,7 +24,7 @@ TOE = 1 / 256
 """Share of full light below which a power continues as a line: its slope at zero is infinite."""
 
 STEPS = 30
-"""Richardson-Lucy steps of a first estimate."""
+"""Richardson-Lucy steps of a first estimate, at most."""
 
 
 class Curve:
@@ -162,7 +163,7 @@ class Responding(NonlinearOperator):
 
         On a dark ground the tangents of a steep response lead nowhere: light that is not negative
         is what is known of it. Each step multiplies light by J^T (w y) / J^T (w z), which leaves
-        alone what explains y; it goes on until the misfit is that of the noise, or falls no more.
+        alone what explains y. The best of them counts, the first that explains y like noise.
 
         Parameters
         ----------
@@ -177,6 +178,9 @@ class Responding(NonlinearOperator):
         best = self._misfit(x, y, weight)
         trial = torch.maximum(x, column(floor, x))
         for _ in range(STEPS):
+            if not bool((best > 1).any()):
+                break
+            ask()
             z, _, vjp = self.linearize(trial)
             wanted, have = vjp(weight * y).clamp_min(0), vjp(weight * z)
             seen = have > 1e-6 * column(have.flatten(1).amax(1), have)
@@ -189,4 +193,5 @@ class Responding(NonlinearOperator):
         return x
 
     def _misfit(self, x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+        """Return the weighted sum of squares that an object leaves, shape (B,)."""
         return (weight * (y - self(x)) ** 2).flatten(1).sum(1)

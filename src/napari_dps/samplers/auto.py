@@ -11,8 +11,8 @@ class Auto(SamplerChoice):
     kind: Literal["auto"] = "auto"
     title: ClassVar[str] = "Automatic"
 
-    def choose(self, *, affine: bool, multimodal: bool = False) -> SamplerChoice:
+    def choose(self, *, affine: bool, symmetric: bool = False) -> SamplerChoice:
         """Return the sampler for a problem."""
-        chosen = make("sampler", "mmps" if affine else "pnp-dm" if multimodal else "daps")
+        chosen = make("sampler", "mmps" if affine else "pnp-dm" if symmetric else "daps")
         assert isinstance(chosen, SamplerChoice)
         return chosen

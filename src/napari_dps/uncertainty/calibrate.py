@@ -252,20 +252,27 @@ def _record(
 
 
 def _calibration(records: list[dict[str, Any]], bench: Bench) -> Calibration:
-    sources = [r["source"] for r in records]
     return Calibration(
-        parts=joined([r["parts"] for r in records]),
-        images=len(records),
-        distinct_images=len({image_of(r, k) for k, r in enumerate(records)}),
         size=bench.size,
-        sources={name: sources.count(name) for name in sorted(set(sources))},
         seed=bench.seed,
         photons=bench.photons,
         background=bench.background,
-        versions=records[0]["versions"],
-        seconds=sum(r["seconds"] for r in records),
-        **combine(records),
+        **summary(records),
     )
+
+
+def summary(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what crops together say, by the names of a Calibration's fields."""
+    sources = [r["source"] for r in records]
+    return {
+        "parts": joined([r["parts"] for r in records]),
+        "images": len(records),
+        "distinct_images": len({image_of(r, k) for k, r in enumerate(records)}),
+        "sources": {name: sources.count(name) for name in sorted(set(sources))},
+        "versions": records[0]["versions"],
+        "seconds": sum(r["seconds"] for r in records),
+        **combine(records),
+    }
 
 
 def _kept(path: Path, head: dict[str, Any]) -> dict[int, dict[str, Any]]:

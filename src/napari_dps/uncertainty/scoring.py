@@ -158,7 +158,8 @@ def combine(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     own = [unpack(r["std"]) for r in records]
     # Pixels are kept flat; each record is one image.
     spreads = [
-        widened(unpack(r["mean"])[None], s[None])[0] for r, s in zip(records, own, strict=True)
+        widened(unpack(r["mean"])[None], s[None], SHARE)[0]
+        for r, s in zip(records, own, strict=True)
     ]
     scores = [e / s for e, s in zip(errors, spreads, strict=True)]
     images = [image_of(r, k) for k, r in enumerate(records)]
