@@ -1,16 +1,17 @@
 """Do calibrated intervals cover real images that the calibration never saw? As JSON.
 
     python benchmarks/intervals.py --data FOLDER [--train FOLDER ...] [--crops 100] [--per-image 2]
-        [--samples 20] [--size 64] [--tasks blur-5 ...] [--calibrations DIR] [--work DIR]
-        [--out FILE]
+        [--no-synthetic] [--samples 20] [--size 64] [--tasks blur-5 ...] [--calibrations DIR]
+        [--work DIR] [--out FILE]
     python benchmarks/intervals.py join FILE... --out FILE
 
 Each task is calibrated as ``napari-dps calibrate`` does it: on phantoms and draws of the prior
 (``synthetic``), where ``--train`` names folders of clean images also on crops of those
-(``train``), and on both together (``both``). Judged are crops of all clean images in FOLDER/eval/
-clean and FOLDER/eval/denoise, seeded, none of them used in fitting. Tasks: deblurring (Gaussian PSF
-of sigma 2 px) at 5, 30 and 300 photons, 80 % of the pixels missing and denoising at 30 photons; the
-99.8th percentile of a crop is at so many photons over a background of 1; Poisson noise.
+(``train``), and on both together (``both``); with ``--no-synthetic`` on the images alone. Judged
+are crops of all clean images in FOLDER/eval/clean and FOLDER/eval/denoise, seeded, none of them
+used in fitting. Tasks: deblurring (Gaussian PSF of sigma 2 px) at 5, 30 and 300 photons, 80 % of
+the pixels missing and denoising at 30 photons; the 99.8th percentile of a crop is at so many
+photons over a background of 1; Poisson noise.
 
 Reported of the 90 % interval, mean over crops: its coverage; that of the brightest fifth of each
 crop's mean; that of each tenth of its standard deviation; its interval score and that of the
@@ -148,6 +149,7 @@ def main(
     *,
     data: Path,
     train: Words = (),
+    synthetic: bool = True,
     crops: int = 100,
     per_image: int = 2,
     images: int | None = None,
@@ -169,6 +171,8 @@ def main(
         Folder with eval/clean and eval/denoise.
     train
         Folders of clean images to fit on beside phantoms and draws.
+    synthetic
+        Fit on phantoms and draws of the prior.
     crops
         Crops a fit, 19 or more.
     per_image
@@ -195,6 +199,8 @@ def main(
         File for the JSON.
     """
     source: Any = {"kind": "checkpoint", "path": prior} if Path(prior).is_dir() else prior
+    if not (synthetic or train):
+        raise SystemExit("nothing to fit on: name folders with --train, or leave --synthetic")
     judged = clean_images(data, images)
     report: dict[str, Any] = {}
     begin = time.perf_counter()
@@ -208,14 +214,14 @@ def main(
         }  # fmt: skip
         fits: dict[str, list[dict[str, Any]]] = {}
         fitted: dict[str, Calibration] = {}
-        populations: dict[str, Any] = {"synthetic": None}
+        populations: dict[str, Any] = {"synthetic": None} if synthetic else {}
         if train:
             populations["train"] = list(train)
         for name, given in populations.items():
             run = partial(calibrate, recipe, given, **common)
             keep = work / f"{task}-{name}.jsonl"
             fitted[name], fits[name] = restored(keep, f"{task}, {name}", run, crops)
-        if train:
+        if len(fits) > 1:
             fits["both"] = [*fits["synthetic"], *fits["train"]]
         if calibrations is not None:
             calibrations.mkdir(parents=True, exist_ok=True)
