@@ -21,7 +21,7 @@ SRC = ROOT / "src" / "napari_dps"
 FLOORS = [
     {
         *("errors", "units", "grid", "arrays", "components", "kinds", "recipe", "fields", "device"),
-        *("_quantiles", "_tiff", "saturation"),
+        *("_quantiles", "_tiff", "saturation", "allocator"),
     },
     {"core"},
     {"forward", "noise", "priors", "samplers"},

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_dps.allocator import memory_kept
 from napari_dps.components import ForwardModel, NoiseModel, PriorSource, make
 from napari_dps.datum import Datum, datum_of_object, grid_of, with_datum_last
 from napari_dps.errors import InputError, OutOfMemoryError
@@ -349,7 +350,7 @@ def sample_prior(
         def noise(streams: Streams = streams) -> torch.Tensor:
             return streams.normal((channels, *shape))
 
-        with torch.no_grad():
+        with torch.no_grad(), memory_kept(name):
             for sigma, lower in pairwise(sigmas):
                 x = move(x, network(x, sigma), sigma, lower, noise)
         out.append((x[0] if channels == 3 else x[0, 0]).cpu().numpy())

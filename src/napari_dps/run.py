@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_dps.allocator import memory_kept
 from napari_dps.bound_prior import bind_prior, whole_prior
 from napari_dps.colours import arrange
 from napari_dps.cost import estimate_cost
@@ -202,7 +203,8 @@ class Run:
     def plan(self) -> Plan:
         """Return what the run will cost, from a timed call on a small tile."""
         self._bind()
-        return estimate_cost(self)
+        with memory_kept(self.device):
+            return estimate_cost(self)
 
     # -- running -------------------------------------------------------------------------------
 
@@ -214,6 +216,10 @@ class Run:
         """Yield progress until all samples are drawn or the run is cancelled."""
         begin = time.perf_counter()
         self._bind()
+        with memory_kept(self.device):
+            yield from self._progress(begin)
+
+    def _progress(self, begin: float) -> Iterator[Progress]:
         yield Progress("estimate", 0, 1, 0.0, None, 0, self.recipe.samples)
         # Sample-major: a sample is of use once all its frames are there.
         items = [(s, f) for s in range(self.recipe.samples) for f in range(len(self._live))]

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..allocator import memory_kept
 from ..errors import PriorError
 from ..priors._folder import load_prior
 from . import card, figures
@@ -71,6 +72,10 @@ class Loop:
 
     def run(self) -> None:
         """Train."""
+        with memory_kept(self.trainer.device.type):
+            self._steps()
+
+    def _steps(self) -> None:
         trainer = self.trainer
         if self.main:
             self._trim()
