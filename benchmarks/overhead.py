@@ -1,12 +1,14 @@
 """What a sampler adds to its bare network calls, as JSON.
 
-    python benchmarks/overhead.py [--kinds mmps pigdm] [--sides 256] [--samples 1 8] [--out FILE]
+    python benchmarks/overhead.py [--kinds mmps pigdm] [--sides 256] [--samples 1 8]
+        [--steps 4] [--out FILE]
 
 A blurred synthetic scene with Poisson noise. Every forward pass and every product with the
 transposed Jacobian is timed on its own; what a step takes beyond their sum is the sampler's, its
-operator and its random numbers included. Few steps are enough: they cost the same all the way down.
-One thread, and the process's own time beside the wall's: other work on the machine changes it
-little.
+operator and its random numbers included. As many steps as the sampler's default (of ``dps``, whose
+steps are all alike, 10): those at high noise, where linear systems are solved with more iterations,
+count as often as they come. One thread, and the process's own time beside the wall's: other work on
+the machine changes it little.
 """
 
 from __future__ import annotations
@@ -23,12 +25,16 @@ from cyclopts import App, Parameter
 from torch import Tensor
 
 import napari_dps
+from napari_dps.allocator import memory_kept
+from napari_dps.components import make
 from napari_dps.core.prior import Prior, Vjp, WrappedPrior
 from napari_dps.run import Run
 from napari_dps.start import find_start
 from napari_dps.training.phantoms import phantom
 
 FORWARD = {"kind": "gaussian-blur", "sigma": 2.0}
+ALIKE = {"dps": 10}
+"""Steps of samplers whose steps cost the same."""
 app = App(help="A sampler's overhead over its network calls, as JSON.")
 
 
@@ -60,8 +66,10 @@ class TimedPrior(WrappedPrior):
         return x0, lambda v: self._timed("vjp", vjp, v)
 
 
-def study(kind: str, side: int, samples: int, steps: int) -> dict[str, Any]:
+def study(kind: str, side: int, samples: int, steps: int | None) -> dict[str, Any]:
     """Return the figures of one sampler, size and number of samples drawn at once."""
+    if steps is None:
+        steps = ALIKE.get(kind) or int(make("sampler", kind).steps)
     scene = 40 * phantom(np.random.default_rng(0), side).astype(np.float64) + 1
     counts = napari_dps.simulate(scene, seed=0, forward=FORWARD, noise="poisson")
     recipe = {
@@ -75,14 +83,15 @@ def study(kind: str, side: int, samples: int, steps: int) -> dict[str, Any]:
     for _ in find_start(run):
         pass
     batch = [(s, 0) for s in range(samples)]
-    for _ in run._sample(batch):  # warm caches and allocator
-        break
-    timed = TimedPrior(run._prior)
-    run._prior = timed
-    begin, cpu = time.perf_counter(), time.process_time()
-    for _ in run._sample(batch):
-        pass
-    cpu, seconds = time.process_time() - cpu, time.perf_counter() - begin
+    with memory_kept("cpu"):  # as a run does
+        for _ in run._sample(batch):  # warm caches and allocator
+            break
+        timed = TimedPrior(run._prior)
+        run._prior = timed
+        begin, cpu = time.perf_counter(), time.process_time()
+        for _ in run._sample(batch):
+            pass
+        cpu, seconds = time.process_time() - cpu, time.perf_counter() - begin
     network = sum(timed.seconds.values())
     return {
         "sampler": kind,
@@ -144,7 +153,7 @@ def main(
     ),
     sides: Annotated[tuple[int, ...], Parameter(negative="", consume_multiple=True)] = (256, 512),
     samples: Annotated[tuple[int, ...], Parameter(negative="", consume_multiple=True)] = (1, 8),
-    steps: int = 4,
+    steps: int | None = None,
     operator_side: int = 512,
     out: Path | None = None,
 ) -> None:
@@ -159,7 +168,7 @@ def main(
     samples
         How many samples are drawn at once.
     steps
-        Steps of each run.
+        Steps of each run; its sampler's own where left out.
     operator_side
         Image side at which a blur and its adjoint are set beside a network call; 0: not at all.
     out

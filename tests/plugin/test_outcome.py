@@ -54,13 +54,18 @@ def test_intervals_of_a_calibration(
 
     monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (Asked.path, ""))
     button = dock.run_panel.calibration
-    button.click()
-    assert button.text() == "nominal…" and not notes
+    button.from_file.trigger()
+    assert button.text() == "nominal" and not notes
     Asked.path = str(tmp_path / "none.json")
-    button.click()
+    button.from_file.trigger()
     assert "none.json" in notes[-1].message and button.calibration is None
 
-    button.calibration = Calibration(**CALIBRATION)
+    Asked.path = str(Calibration(**CALIBRATION).save(tmp_path / "calibration.json"))
+    button.from_file.trigger()
+    assert button.text() == "calibrated on 120 images"
+    Asked.path = ""  # a dialog that is closed changes nothing
+    button.from_file.trigger()
+    assert button.text() == "calibrated on 120 images"
     for differences, words in ([], "calibrated on 120 images"), (["the noise differs"], "nominal"):
         monkeypatch.setattr(Calibration, "matches", lambda *_, d=differences: list(d))
         start(dock)
@@ -68,3 +73,25 @@ def test_intervals_of_a_calibration(
         held = viewer.layers[-1].metadata["napari_dps"]["report"]
         assert (held.get("calibration") == "calibrated on 120 images") == (not differences)
         assert words in (notes[-1].message if differences else dock.status.text())
+
+
+def test_intervals_of_a_calibration_that_comes_along(
+    dock: Any, viewer: Any, qtbot: Any, notes: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_dps.uncertainty import shipped
+    from napari_dps.uncertainty.calibration import Calibration
+
+    button = dock.run_panel.calibration
+    button.shipped.trigger()
+    start(dock)
+    finish(qtbot, dock)
+    assert "Intervals are nominal: no calibration" in notes[-1].message  # none is of this recipe
+    own = Calibration(**CALIBRATION)
+    monkeypatch.setattr(shipped, "shipped_calibrations", lambda: (own,))
+    monkeypatch.setattr(Calibration, "matches", lambda *_: [])
+    start(dock)
+    finish(qtbot, dock)
+    held = viewer.layers[-1].metadata["napari_dps"]["report"]
+    assert held["calibration"] == "calibrated on 120 images"
+    button.nominal.trigger()
+    assert button.calibration is None and button.text() == "nominal"

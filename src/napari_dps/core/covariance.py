@@ -123,7 +123,8 @@ class StationaryCovariance(Covariance):
     def _filter(self, v: Tensor, transfer: Tensor | float) -> Tensor:
         if not isinstance(transfer, Tensor):
             return transfer * v
-        spectrum = torch.fft.rfftn(v, dim=self._axes) * transfer
+        spectrum = torch.fft.rfftn(v, dim=self._axes)
+        spectrum *= transfer
         filtered: Tensor = torch.fft.irfftn(spectrum, s=v.shape[2:], dim=self._axes)
         return filtered
 

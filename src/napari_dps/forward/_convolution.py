@@ -92,7 +92,8 @@ class Convolution(LinearOperator):
         return super().spectral() or Periodic(self.transfer, self._full, self.field)
 
     def _filter(self, x: Tensor, transfer: Tensor) -> Tensor:
-        spectrum = torch.fft.rfftn(x, dim=self._axes) * transfer
+        spectrum = torch.fft.rfftn(x, dim=self._axes)
+        spectrum *= transfer  # in place: nothing else holds it, and large images feel the copy
         filtered: Tensor = torch.fft.irfftn(spectrum, s=self._full, dim=self._axes)
         return filtered
 

@@ -37,7 +37,7 @@ _TIPS = {
     ),
     "intervals": (
         "Intervals of the samples themselves, or those that `napari-dps calibrate` tested to cover "
-        "for this very recipe: choose its file."
+        "for this very recipe: of a few common ones they come along, of others choose the file."
     ),
 }
 
