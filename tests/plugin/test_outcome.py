@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from plugin.driving import LONG, finish, start
 
@@ -25,20 +26,55 @@ def test_the_report_of_a_run(
 
     button = dock.report_button
     assert button.isHidden()
-    # The page that is written here has not asked what comes from the prior.
-    assert "closer look: napari_dps.assess" in button.toolTip()
     start(dock)
     finish(qtbot, dock)
     assert not button.isHidden()
     for name, words in (("page.html", "The report is in"), ("page.txt", "html")):
         path = tmp_path / name
         monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_, p=path: (str(p), ""))
-        button.click()
+        button.plain.trigger()
         assert not button.isEnabled()
         qtbot.waitUntil(button.isEnabled, timeout=LONG)
         assert words in notes[-1].message
         assert path.exists() == (name == "page.html")
-    assert "<html" in (tmp_path / "page.html").read_text()
+    told = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "<html" in told
+
+
+def test_the_report_after_a_closer_look(
+    dock: Any, qtbot: Any, tmp_path: Path, notes: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import napari_dps
+    from napari_dps.image import Image
+    from napari_dps.plugin.report_button import ReportButton
+
+    recipe = napari_dps.Recipe(
+        prior={"kind": "gaussian"}, sampler={"kind": "mmps", "steps": 4}, samples=2
+    )
+    image = Image.from_array(np.random.default_rng(0).poisson(20.0, (16, 16)))
+    result = napari_dps.reconstruct(image, recipe, device="cpu")
+    button = ReportButton()
+    qtbot.addWidget(button)
+    button.set_result(result, None)
+    assert not button.closer.isEnabled()  # nothing to hold the result against
+    button.set_result(result, image)
+    button.write(str(tmp_path / "page.html"), closer=True)
+    assert "click to stop" in button.text() and button.menu() is None
+    qtbot.waitUntil(lambda: (tmp_path / "page.html").exists(), timeout=2 * LONG)
+    qtbot.waitUntil(lambda: button.menu() is not None, timeout=LONG)
+    assert "The report is in" in notes[-1].message
+    assert "Not asked" not in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+    button.write(str(tmp_path / "other.html"), closer=True)
+    button.click()
+    qtbot.waitUntil(lambda: button.menu() is not None, timeout=LONG)
+    assert "stopped" in notes[-1].message and not (tmp_path / "other.html").exists()
+
+    other = Image.from_array(np.random.default_rng(1).poisson(50.0, (16, 16)))
+    button.set_result(result, other)
+    button.write(str(tmp_path / "other.html"), closer=True)
+    qtbot.waitUntil(lambda: button.menu() is not None, timeout=2 * LONG)
+    assert "restored from" in notes[-1].message and not (tmp_path / "other.html").exists()
 
 
 def test_intervals_of_a_calibration(

@@ -41,6 +41,8 @@ class Request:
         As for `napari_dps.api.Run`.
     run : bool
         Whether to do the work, or only to estimate it.
+    result : Result or None
+        A result of this image: it is not restored again, but looked at more closely.
     """
 
     number: int
@@ -48,6 +50,7 @@ class Request:
     recipe: Recipe
     device: str = "auto"
     run: bool = True
+    result: Any = None
 
 
 @dataclass(frozen=True)
@@ -203,6 +206,12 @@ def _unforeseen(error: Exception) -> tuple[str, str]:
 def _answer(request: Request, stop: Stop, make_run: Any) -> Iterator[Message]:
     from napari_dps.device import available_devices
 
+    if request.result is not None:
+        from napari_dps.uncertainty.verdict.assess import assess
+
+        judged = assess(request.result, request.image, device=request.device)
+        yield Finished(request.number, judged, stop())
+        return
     if make_run is None:
         from napari_dps.api import Run
 

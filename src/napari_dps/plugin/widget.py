@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
     from napari.viewer import Viewer
 
+    from napari_dps.image import Image
+
 
 class ReconstructWidget(QWidget):
     """Everything between a layer and its posterior.
@@ -56,9 +58,10 @@ class ReconstructWidget(QWidget):
         super().__init__()
         self._docked = False
         self.setObjectName("napari_dps_reconstruct")
-        self._viewer = napari_viewer
+        self._viewer, self._command = napari_viewer, command
         self.computation = Computation(command, parent=self)
         self._frame: Frame | None = None
+        self._measured: Image | None = None
         self._activity: Any = None
         self._warned: set[str] = set()
         self._news: Update | None = None
@@ -164,7 +167,8 @@ class ReconstructWidget(QWidget):
 
         def make() -> Request:
             cropped = crop_recipe(recipe, (full[0], full[1]), region)
-            return Request(0, make_image(layer, region, size), cropped, device)
+            self._measured = make_image(layer, region, size)
+            return Request(0, self._measured, cropped, device)
 
         return make
 
@@ -228,7 +232,7 @@ class ReconstructWidget(QWidget):
         if sentence:
             show_warning(sentence)
         self.output.add_result(result, self._frame)
-        self.report_button.set_result(result)
+        self.report_button.set_result(result, self._measured)
         if end.cancelled:
             count = len(result)
             self.status.setText(f"cancelled; kept {count} finished sample{'s' * (count != 1)}")
@@ -238,7 +242,7 @@ class ReconstructWidget(QWidget):
     def _failed(self, text: str, partial: Any) -> None:
         if partial is not None and self._frame is not None:
             self.output.add_result(partial, self._frame)
-            self.report_button.set_result(partial)
+            self.report_button.set_result(partial, self._measured)
         self.estimate_label.setText("not estimated yet")
         self.estimate_button.setEnabled(True)
         self.status.setText("failed")
@@ -272,7 +276,7 @@ class ReconstructWidget(QWidget):
         self.status = QLabel("")
         self.status.setWordWrap(True)
         self.status.hide()
-        self.report_button = ReportButton()
+        self.report_button = ReportButton(command=self._command)
         self.run_button = QPushButton("Run")
 
         outer = QVBoxLayout(self)
@@ -368,6 +372,7 @@ class ReconstructWidget(QWidget):
 
     def _stop(self) -> None:
         self.computation.close()
+        self.report_button.stop()
         self.output.drop()
         # The viewer may be closing itself, with its layers gone already.
         with contextlib.suppress(RuntimeError):

@@ -158,7 +158,8 @@ def _absent(result: Result, told: dict[str, Any]) -> list[str]:
     # Files of before this was written down: whoever asked got one answer at least.
     asked = told.get("closer", len(missing) < len(TITLES))
     if not asked:
-        state, why = "none", "Not asked: napari_dps.assess(result, image) does."
+        why = "Not asked: napari_dps.assess(result, image) does, or a closer look from the dock."
+        state = "none"
     elif len(result) < 2:
         state, why = "open", "Too few samples: draw two or more."
     else:
