@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from napari_dps import simulate
+from napari_dps import calibrate, simulate
 from napari_dps.components import make
 from napari_dps.errors import InputError, RecipeError
 from napari_dps.grid import Grid
@@ -135,6 +135,20 @@ def test_a_mask_of_one_plane_holds_for_every_plane_of_a_volume():
     assert np.array_equal(model.bind(Grid((2, 16, 20))).measured.numpy(), [mask[0] != 0] * 2)
 
 
+@pytest.mark.parametrize("axes", ["TYX", "YXT"])
+def test_frames_are_simulated_with_masks_of_their_own(axes):
+    stack, mask = stack_and_mask()
+    mask[2] = 1  # a frame may lack nothing
+    order = ["TYX".index(letter) for letter in axes]
+    lost = {"kind": "inpaint", "mask": mask.transpose(order)}
+    y = simulate(1 + stack.transpose(order), forward=lost, axes=axes)
+    assert np.array_equal(y > 0, mask.transpose(order) != 0)
+    coarse = {"kind": "inpaint", "mask": mask[:, ::2, ::2].transpose(order)}
+    chain = {"kind": "compose", "steps": [{"kind": "downsample", "factor": 2}, coarse]}
+    y = simulate(9 + stack.transpose(order), forward=chain, axes=axes)
+    assert np.array_equal(y > 0, mask[:, ::2, ::2].transpose(order) != 0)
+
+
 def test_masks_of_stacks_that_do_not_fit_are_one_sentence():
     stack, mask = stack_and_mask()
     job = {"forward": {"kind": "inpaint", "mask": mask[:2]}, "prior": "gaussian"}
@@ -145,7 +159,12 @@ def test_masks_of_stacks_that_do_not_fit_are_one_sentence():
         Run(stack, full)._bind()
     whole = {"kind": "inpaint", "mask": mask}
     with pytest.raises(InputError, match="here every frame is measured alike: give a mask of one"):
-        simulate(stack, forward=whole)
+        calibrate({"forward": whole, "prior": "gaussian"}, photons=30, size=16)
+    with pytest.raises(InputError, match=r"shape \(2, 16, 20\), but the object has 3 frames"):
+        simulate(stack, forward={"kind": "inpaint", "mask": mask[:2]}, axes="TYX")
+    for ones, told in ((stack, "nonzero everywhere"), (stack[:, 2:], r"shape \(14, 20\)")):
+        with pytest.raises(InputError, match=told):
+            simulate(stack, forward={"kind": "inpaint", "mask": np.ones(ones.shape)}, axes="TYX")
     early = {"kind": "compose", "steps": [whole, {"kind": "gaussian-blur"}]}
     with pytest.raises(InputError, match=r"step 1 of compose.*every frame is measured alike"):
         Run(stack, {"forward": early, "prior": "gaussian"})._bind()

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_dps.allocator import memory_kept
+from napari_dps.arrays import ArrayRef
 from napari_dps.components import ForwardModel, NoiseModel, PriorSource, make
 from napari_dps.datum import Datum, datum_of_object, grid_of, with_datum_last
 from napari_dps.errors import InputError, OutOfMemoryError
@@ -190,7 +191,6 @@ def simulate_image(
         raise InputError(f"'{given.name}' is a colour (RGB) image; give one gray channel")
     datum = datum_of_object(given, chosen)
     source = with_datum_last(given, datum)
-    model: ForwardModel = chosen.forward
     report: dict[str, Any] = {}
     one = source.data.shape[-len(datum) :]
     frames = source.data.reshape(-1, *one).astype(np.float64)
@@ -198,14 +198,20 @@ def simulate_image(
         raise InputError("the object has NaN or infinite pixels; replace them before simulating")
     _refuse_auto(chosen.noise)
     spatial = datum.replace("C", "")
+    models = _of_frames(chosen.forward, source, given.axes, frames.shape, len(spatial))
+    model = models[0]
     grid = _measurement_grid(model, source, spatial)
     statistics: NoiseModel = chosen.noise.resolve(np.zeros((1, *grid.shape)), report)
     gain, offset = statistics.camera()
-    operator = illuminated(model, grid, gain_of(statistics, grid))
+    operators = {
+        id(one): illuminated(one, grid, gain_of(statistics, grid))
+        for one in {id(m): m for m in models}.values()
+    }
     likelihood = statistics.bind(grid)
     electrons = model.object_from_input(frames, gain, offset)
     out = []
     for f, frame in enumerate(electrons):
+        operator = operators[id(models[f])]
         x = torch.as_tensor(frame).reshape(1, -1, *frame.shape[-len(spatial) :])
         wide = operator.embed(x) if operator.x_shape[1:] != x.shape[2:] else x
         z = operator(wide)
@@ -222,6 +228,31 @@ def simulate_image(
     lead = len(source.axes) - len(datum)
     measured = np.stack(out).reshape(*source.data.shape[:lead], *grid.shape).astype(np.float32)
     return _measurement(measured, source, given.axes, model, grid, datum)
+
+
+def _of_frames(
+    model: ForwardModel, source: Image, axes: str, shape: tuple[int, ...], dimensions: int
+) -> list[ForwardModel]:
+    """Return the model of every frame: one for all, or with each one's own mask."""
+    order = [axes.index(letter) for letter in source.axes]
+
+    def lay(ref: ArrayRef) -> ArrayRef:
+        if len(ref.shape()) != len(axes):  # of one frame, or of one plane
+            return ref
+        values = ref.load().transpose(order)
+        if len(axes) > dimensions:
+            values = values.reshape(-1, *values.shape[-dimensions:])
+            if len(values) != shape[0]:
+                raise InputError(
+                    f"the mask has shape {ref.shape()}, but the object has {shape[0]} frames; give "
+                    "a mask of one frame, or of all of them"
+                )
+            # One that leaves out nothing is refused as that of a single frame is.
+            values = values if (values == 0).any() else values[0]
+        return ArrayRef(values)
+
+    laid = model.laid_out(lay)
+    return [laid.of_frame(f, dimensions) for f in range(shape[0])]
 
 
 def _measurement(

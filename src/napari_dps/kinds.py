@@ -160,6 +160,18 @@ class ForwardModel(Component):
         """
         return self
 
+    def of_frame(self, index: int, dimensions: int) -> "ForwardModel":
+        """Return the model of one frame of many, after :meth:`laid_out`.
+
+        Parameters
+        ----------
+        index : int
+            Of the frame.
+        dimensions : int
+            Axes of one frame's measurement.
+        """
+        return self
+
     def measured_pixels(self, frames: Any) -> Any:
         """Return what this model says of measured pixels: True where measured, None for all.
 

@@ -44,6 +44,7 @@ def command(chosen: Chosen) -> Callable[..., Any]:
     )
     out = "Folder of the run; the prior appears in its subfolder 'prior'."
     weight = "FOLDER=W: draw images of that folder (or end of a path) W times as often; repeatable."
+    start = "Prior to go on from: a folder, fluorescence, or one that `napari-dps priors` lists."
     widths = "Widths of a new network's levels, finest first, such as 32,64,128,128."
     return signature(
         train,
@@ -53,7 +54,7 @@ def command(chosen: Chosen) -> Callable[..., Any]:
             option("minutes", float, "Minutes to train (60)."),
             option("steps", int, "Number of steps instead of minutes."),
             option("preset", str, "auto, small, standard, large.", default="auto"),
-            option("start", str, "Prior to go on from: a folder, or fluorescence.", short="--from"),
+            option("start", str, start, short="--from"),
             option("weight", list[str], weight),
             option("synthetic", bool, "Use procedural images alone.", default=False),
             option("resume", bool, "Continue the run in --out.", default=False),

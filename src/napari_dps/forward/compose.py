@@ -126,6 +126,14 @@ class Compose(ForwardModel):
         after = (step.laid_out(lay) for step in steps[at:])
         return self.model_copy(update={"steps": (*steps[:at], *after)})
 
+    def of_frame(self, index: int, dimensions: int) -> "Compose":
+        """Return the chain with the masks of one frame."""
+        steps, at = self._chain(), self._measuring()
+        after = [step.of_frame(index, dimensions) for step in steps[at:]]
+        if all(new is old for new, old in zip(after, steps[at:], strict=True)):
+            return self
+        return self.model_copy(update={"steps": (*steps[:at], *after)})
+
     def measured_pixels(self, frames: Any) -> Any:
         """Return True where all of the last steps that only leave pixels out say measured."""
         found = None

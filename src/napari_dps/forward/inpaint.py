@@ -96,6 +96,14 @@ class Inpaint(ForwardModel):
             return self
         return self.model_copy(update={"mask": lay(self.mask)})
 
+    def of_frame(self, index: int, dimensions: int) -> "Inpaint":
+        """Return the model of one frame, whose mask is its own where every frame has one."""
+        if self.mask is None or len(self.mask.shape()) <= dimensions:
+            return self
+        own = self.mask.load()[index]
+        # Of a frame that lacks nothing no mask is asked.
+        return self.model_copy(update={"mask": None if (own != 0).all() else ArrayRef(own)})
+
     def measurement_shape(self, object_shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the object's shape."""
         shape = tuple(object_shape)
