@@ -214,7 +214,7 @@ SCENES: dict[str, Scene] = {
     "motion-blur": Scene(lambda: bright("mitochondria", 3, 100), samples=2),
     "psf": Scene(lambda: bright("mitochondria", 4, 100), files=(("psf.tif", spot),)),
     "widefield": Scene(lambda: volume("filaments", 5, 200), samples=2),
-    "confocal": Scene(lambda: volume("filaments", 5, 40, 8, 48), samples=2),
+    "confocal": Scene(lambda: volume("filaments", 12, 40, 8, 48), samples=2),
     "lightsheet": Scene(lambda: bright("filaments", 5, 100, 64), samples=2),
     "inpaint": Scene(
         lambda: bright("membranes", 6, 100),
