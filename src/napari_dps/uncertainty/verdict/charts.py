@@ -59,7 +59,8 @@ def picture(array: NDArray[Any], kind: str, unit: str = "") -> str:
         bar = figure.colorbar(drawn, cax=figure.add_axes((0.81, 0.06, 0.035, 0.88)))
         bar.outline.set_visible(False)
         bar.ax.tick_params(labelsize=7, colors=SOFT, length=2)
-        bar.ax.set_title(unit, fontsize=7, color=SOFT, pad=4)
+        # Over the numbers, to the right: centred, a long unit would reach into the picture.
+        bar.ax.set_title(unit, fontsize=7, color=SOFT, pad=4, loc="left")
     return _png(figure)
 
 
