@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from napari_dps.kinds import SamplerChoice
 
 GIB = 2**30
-CPU_BUDGET = 1.5 * GIB
+CPU_BUDGET = 1.25 * GIB
 """More than this gains nothing on a CPU, where caches are small."""
 CPU_BATCH = 4
 SMALL_PIXELS = 4 * 64 * 64
