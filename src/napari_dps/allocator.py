@@ -1,9 +1,9 @@
 """Freed memory that stays with the process while a network works: glibc on a CPU alone.
 
 Every call of a network asks for the same large blocks and frees them. The GNU C library hands such
-blocks back to the kernel at once, which clears each page again at the next call: on some machines a
-third of the time of large batches. torch keeps freed memory for GPUs by itself. Other C libraries
-have rules of their own and are left alone.
+blocks back to the kernel at once, which clears each page again at the next call, and large batches
+spend a good part of their time on that. torch keeps freed memory for GPUs by itself. Other C
+libraries have rules of their own and are left alone.
 """
 
 from __future__ import annotations

@@ -41,9 +41,7 @@ def test_the_report_of_a_run(
     assert "<html" in told
 
 
-def test_the_report_after_a_closer_look(
-    dock: Any, qtbot: Any, tmp_path: Path, notes: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_report_after_a_closer_look(qtbot: Any, tmp_path: Path, notes: list[Any]) -> None:
     import napari_dps
     from napari_dps.image import Image
     from napari_dps.plugin.report_button import ReportButton
