@@ -1,6 +1,7 @@
 """Every forward model: what was measured, a classical baseline and ours, in one table.
 
     python benchmarks/models.py DATA [--count 3] [--only radon,psf] [--out FILE]
+    python benchmarks/models.py markdown JSON [--into PAGE.md]
 
 DATA is a folder with ``eval/clean`` and ``eval/denoise`` (clean images; the names of those used
 are in the result). Crops of 64x64 pixels are scaled to a peak of 200 photons over a background of
@@ -11,6 +12,7 @@ one nearest to the truth is taken, which nobody could choose without the truth.
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ import numpy as np
 import torch
 from _cases import BACKGROUND, MARGIN, PEAK, PIXEL, SIDE, Case, bound, cases
 from _common import Array, best_crop, clean_images, machine, photons, publish, read, say
+from _frontier import into_page
 from cyclopts import App
 
 import napari_dps
@@ -194,7 +197,59 @@ def main(
     say(f"{'model':22} meas. base. ours  misfit truth flux/s seconds")
     for one in summary:
         say(line(one) + ("" if one["best"] else "   << not the best"))
-    publish({"machine": machine(), "table": summary, "rows": rows}, out)
+    publish({"samples": samples, "machine": machine(), "table": summary, "rows": rows}, out)
+
+
+WHY_NOT: dict[str, str] = {}
+"""What keeps a model's row from being the best."""
+
+
+def text_of(report: dict[str, Any]) -> str:
+    """Return the table of a report as Markdown, the best figure of each row in bold."""
+    names = list(dict.fromkeys(r["image"] for r in report["rows"]))
+    lines = [
+        f"Means over {len(names)} images ({', '.join(names)}), {report['samples']} samples; "
+        f"seconds on {report['machine']['threads']} thread of a CPU.",
+        "",
+        "| model | sampler | measurement | baseline | ours | misfit, ours | misfit, truth "
+        "| flux, in errors | seconds |",
+        "|---" * 9 + "|",
+    ]
+    reasons = []
+    for one in report["table"]:
+        rows = [r for r in report["rows"] if r["model"] == one["model"]]
+        kinds = " or ".join(dict.fromkeys(f"`{r['sampler']}`" for r in rows))
+        figures = [one["measurement"], one["baseline"], one["ours"]]
+        best = max(value for value in figures if value is not None)
+        cells = ["" if v is None else f"**{v:.1f}**" if v == best else f"{v:.1f}" for v in figures]
+        cells[1] += f" ({one['baseline_name']})"
+        flux = float(np.mean([abs(r["flux_off"]) for r in rows]))
+        cells += [f"{v:.2f}" for v in (one["misfit"], one["misfit_truth"], flux)]
+        cells = [f"`{one['model']}`", kinds, *cells, f"{one['seconds']:.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+        if not one["best"]:
+            reasons.append(f"- `{one['model']}`: {WHY_NOT[one['model']]}")
+    if reasons:
+        lines += ["", "Where ours is not the best:", "", *reasons]
+    return "\n".join(lines)
+
+
+@app.command
+def markdown(source: Path, *, into: Path | None = None) -> None:
+    """Write the table for a page.
+
+    Parameters
+    ----------
+    source
+        JSON of this benchmark.
+    into
+        Page between whose marks ``<!-- models -->`` it goes; printed where left out.
+    """
+    text = text_of(json.loads(source.read_text(encoding="utf-8")))
+    if into is None:
+        print(text)
+    else:
+        into_page(into, "models", text)
 
 
 if __name__ == "__main__":
