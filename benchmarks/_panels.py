@@ -23,7 +23,7 @@ def panels(images: dict[str, NDArray[Any]], path: Path) -> None:
     ----------
     images
         By caption. Those whose caption begins with ``std`` take a colour map of their own and begin
-        at zero; those that name a phase go from -pi to pi.
+        at zero; phases that go all around have a cyclic one from -pi to pi.
     path
         File for the PNG; its folder is made.
     """
@@ -46,7 +46,7 @@ def panels(images: dict[str, NDArray[Any]], path: Path) -> None:
         colours = "gray"
         if caption.startswith("std"):
             low, colours = 0.0, "magma"
-        elif "phase" in caption:
+        elif "phase" in caption and high - low > np.pi:
             low, high, colours = -np.pi, np.pi, "twilight"
         axes = figure.add_subplot(grid[number])
         axes.imshow(

@@ -1,6 +1,7 @@
 """Our operators beside deepinv's: agreement of A(x) and of the adjoint, and time.
 
     python benchmarks/forward.py [--sides 256 1024] [--out benchmarks/results/forward.json]
+    python benchmarks/forward.py markdown JSON [--into PAGE.md]
 
 Needs the extra `compare`. Both run in one process, in float32, taking turns; a time is the least of
 all turns. `difference` is the root mean square of ours minus theirs over that of theirs; `ratio` is
@@ -9,23 +10,25 @@ our time over theirs, below 1 where ours is faster.
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from _common import machine, publish, say
+from _frontier import into_page
+from cyclopts import App, Parameter
 from torch import Tensor
 
 from napari_dps.components import make
 from napari_dps.grid import Grid
 
+app = App(help="Our operators beside deepinv's.")
 ROOT = Path(__file__).resolve().parent.parent
 SECONDS = 1.5
 """Time for each pair of functions."""
@@ -316,21 +319,35 @@ def compare(pair: Pair) -> dict[str, Any]:
     return found
 
 
-def main() -> None:
-    """Run and print JSON."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sides", type=int, nargs="+", default=[256, 1024])
-    parser.add_argument("--only", nargs="+", choices=list(PAIRS), default=list(PAIRS))
-    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks/results/forward.json")
-    given = parser.parse_args()
+@app.default
+def main(
+    *,
+    sides: Annotated[tuple[int, ...], Parameter(negative="", consume_multiple=True)] = (256, 1024),
+    only: Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)] = (),
+    out: Path = ROOT / "benchmarks/results/forward.json",
+) -> None:
+    """Run and print JSON.
+
+    Parameters
+    ----------
+    sides
+        Of the images, in pixels.
+    only
+        Which pairs of operators; the others' rows of the file are kept. All if left out.
+    out
+        File for the JSON.
+    """
+    unknown = [name for name in only if name not in PAIRS]
+    if unknown:
+        raise SystemExit(f"there is no pair {unknown[0]!r}; there are {', '.join(PAIRS)}")
     deepinv = load_deepinv()
     warnings.filterwarnings("ignore", category=UserWarning, module="deepinv")
     rows = []
-    if given.only != list(PAIRS) and given.out.is_file():  # the others' rows are kept
-        kept = json.loads(given.out.read_text(encoding="utf-8"))["rows"]
-        rows = [row for row in kept if row["operator"] not in given.only]
-    for name in given.only:
-        for side in given.sides:
+    if only and out.is_file():  # the others' rows are kept
+        kept = json.loads(out.read_text(encoding="utf-8"))["rows"]
+        rows = [row for row in kept if row["operator"] not in only]
+    for name in only or PAIRS:
+        for side in sides:
             if side > LARGEST.get(name, side):
                 continue
             row = {"operator": name, "side": side, **compare(PAIRS[name](deepinv, side))}
@@ -346,9 +363,42 @@ def main() -> None:
     rows.sort(key=lambda row: list(PAIRS).index(row["operator"]))
     publish(
         {"deepinv": deepinv.__version__, **machine(), "compared with": NOTES, "rows": rows},
-        given.out,
+        out,
     )
 
 
+@app.command
+def markdown(source: Path, *, into: Path | None = None) -> None:
+    """Write agreement and ratios of times as a table.
+
+    Parameters
+    ----------
+    source
+        JSON of this benchmark.
+    into
+        Page between whose marks ``<!-- deepinv -->`` it goes; printed where left out.
+    """
+    report = json.loads(source.read_text(encoding="utf-8"))
+    lines = [
+        f"deepinv {report['deepinv']}, {report['threads']} thread of a CPU, float32.",
+        "",
+        "| operator | side | A differs by | adjoint differs by | A, ms | time over theirs "
+        "| adjoint, ms | time over theirs |",
+        "|---" * 8 + "|",
+    ]
+    for row in report["rows"]:
+        one, two = row["A"], row["adjoint"]
+        cells = [row["operator"], str(row["side"])]
+        cells += [f"{part['difference']:.0e}" for part in (one, two)]
+        for part in (one, two):
+            cells += [f"{part['ours ms']:.2f}", f"{part['ratio']:.2f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    text = "\n".join(lines)
+    if into is None:
+        print(text)
+    else:
+        into_page(into, "deepinv", text)
+
+
 if __name__ == "__main__":
-    main()
+    app()

@@ -1,13 +1,15 @@
 """Do calibrated intervals cover real images that the calibration never saw? As JSON.
 
     python benchmarks/intervals.py --data FOLDER [--train FOLDER ...] [--crops 100] [--per-image 2]
-        [--no-synthetic] [--samples 20] [--size 64] [--tasks blur-5 ...] [--calibrations DIR]
-        [--work DIR] [--out FILE]
+        [--no-synthetic] [--clean 0.25] [--samples 20] [--size 64] [--tasks blur-5 ...]
+        [--calibrations DIR] [--work DIR] [--out FILE]
     python benchmarks/intervals.py join FILE... --out FILE
 
 Each task is calibrated as ``napari-dps calibrate`` does it: on phantoms and draws of the prior
 (``synthetic``), where ``--train`` names folders of clean images also on crops of those
-(``train``), and on both together (``both``); with ``--no-synthetic`` on the images alone. Judged
+(``train``), and on both together (``both``); with ``--no-synthetic`` on the images alone. Images
+have noise of their own, which no restoration finds again: with ``--clean`` a crop's may be at most
+that share of the root-mean-square standard deviation that synthetic crops have. Judged
 are crops of all clean images in FOLDER/eval/clean and FOLDER/eval/denoise, seeded, none of them
 used in fitting. Tasks: deblurring (Gaussian PSF of sigma 2 px) at 5, 30 and 300 photons, 80 % of
 the pixels missing and denoising at 30 photons; the 99.8th percentile of a crop is at so many
@@ -137,6 +139,11 @@ def restored(
     return fit, sorted((r for r in rows if r["crop"] < crops), key=lambda r: r["crop"])
 
 
+def typical_std(rows: list[dict[str, Any]]) -> float:
+    """Return the median over crops of the root-mean-square standard deviation, in photons."""
+    return float(np.median([np.sqrt(np.mean(unpack(row["std"]) ** 2)) for row in rows]))
+
+
 def pooled(found: list[Calibration], rows: dict[str, list[dict[str, Any]]]) -> Calibration:
     """Return the calibration of all populations' crops together."""
     if len(found) == 1:
@@ -150,6 +157,7 @@ def main(
     data: Path,
     train: Words = (),
     synthetic: bool = True,
+    clean: float | None = None,
     crops: int = 100,
     per_image: int = 2,
     images: int | None = None,
@@ -173,6 +181,9 @@ def main(
         Folders of clean images to fit on beside phantoms and draws.
     synthetic
         Fit on phantoms and draws of the prior.
+    clean
+        Largest noise of their own that crops of ``train`` have, as a share of the synthetic crops'
+        root-mean-square standard deviation; any where left out.
     crops
         Crops a fit, 19 or more.
     per_image
@@ -201,6 +212,8 @@ def main(
     source: Any = {"kind": "checkpoint", "path": prior} if Path(prior).is_dir() else prior
     if not (synthetic or train):
         raise SystemExit("nothing to fit on: name folders with --train, or leave --synthetic")
+    if clean is not None and not (synthetic and train):
+        raise SystemExit("--clean chooses among --train by what synthetic crops have: give both")
     judged = clean_images(data, images)
     report: dict[str, Any] = {}
     begin = time.perf_counter()
@@ -219,6 +232,8 @@ def main(
             populations["train"] = list(train)
         for name, given in populations.items():
             run = partial(calibrate, recipe, given, **common)
+            if name == "train" and clean is not None:
+                run = partial(run, own_noise=clean * typical_std(fits["synthetic"]))
             keep = work / f"{task}-{name}.jsonl"
             fitted[name], fits[name] = restored(keep, f"{task}, {name}", run, crops)
         if len(fits) > 1:
@@ -235,6 +250,7 @@ def main(
             "judged_crops": len(rows),
             "judged_images": sorted({row["name"] for row in rows}),
             "sampler": rows[0]["parts"]["sampler"],
+            "own_noise": fitted["train"].own_noise if train else None,
             "nominal_coverage": float(
                 np.mean([row["nominal_coverage"][f"{LEVEL:g}"] or np.nan for row in rows])
             ),

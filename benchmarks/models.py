@@ -200,10 +200,6 @@ def main(
     publish({"samples": samples, "machine": machine(), "table": summary, "rows": rows}, out)
 
 
-WHY_NOT: dict[str, str] = {}
-"""What keeps a model's row from being the best."""
-
-
 def text_of(report: dict[str, Any]) -> str:
     """Return the table of a report as Markdown, the best figure of each row in bold."""
     names = list(dict.fromkeys(r["image"] for r in report["rows"]))
@@ -215,7 +211,6 @@ def text_of(report: dict[str, Any]) -> str:
         "| flux, in errors | seconds |",
         "|---" * 9 + "|",
     ]
-    reasons = []
     for one in report["table"]:
         rows = [r for r in report["rows"] if r["model"] == one["model"]]
         kinds = " or ".join(dict.fromkeys(f"`{r['sampler']}`" for r in rows))
@@ -227,10 +222,6 @@ def text_of(report: dict[str, Any]) -> str:
         cells += [f"{v:.2f}" for v in (one["misfit"], one["misfit_truth"], flux)]
         cells = [f"`{one['model']}`", kinds, *cells, f"{one['seconds']:.0f}"]
         lines.append(f"| {' | '.join(cells)} |")
-        if not one["best"]:
-            reasons.append(f"- `{one['model']}`: {WHY_NOT[one['model']]}")
-    if reasons:
-        lines += ["", "Where ours is not the best:", "", *reasons]
     return "\n".join(lines)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from calibration_cases import QUICK, RECIPE, REPORT, SAMPLES, SIDE, drawn, fitted
 
 import napari_dps
@@ -117,6 +118,37 @@ def test_blur_draws_from_beyond_the_field_and_says_how_far_it_is(tmp_path) -> No
     assert min(step.done for step in steps) == 18
     with pytest.raises(InputError, match="crops of another calibration"):
         calibrate(recipe, crops=19, size=SIDE, seed=1, device="cpu", keep=keep)
+
+
+def test_crops_with_noise_of_their_own_are_passed_over(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:64, :64]
+    smooth = 100 * np.sin(rows / 9) * np.cos(columns / 7)
+    images = [smooth, smooth + 10 * rng.standard_normal(smooth.shape)]
+    for place, image in enumerate(images):
+        tifffile.imwrite(tmp_path / f"{place}.tif", image.astype(np.float32))
+    given: Any = {
+        "size": SIDE, "seed": 0, "photons": 30.0, "background": None, "pixel_size": None,
+        "device": "cpu",
+    }  # fmt: skip
+    recipe = QUICK.with_parts(noise="poisson", intensity="auto")
+    paths = [tmp_path / "0.tif", tmp_path / "1.tif"]
+    names = [
+        {
+            Bench(recipe, paths, **given, own_noise=limit).scene(k).name.split("/")[-1]
+            for k in range(6)
+        }
+        for limit in (None, 0.5)
+    ]
+    assert names == [{"0.tif", "1.tif"}, {"0.tif"}]
+    with pytest.raises(InputError, match=r"crops in a row have more noise .* 0\.5 photons; allow"):
+        Bench(recipe, paths[1:], **given, own_noise=0.5).scene(0)
+    with pytest.raises(InputError, match="give images, or leave it out"):
+        calibrate(QUICK, own_noise=0.5)
+    with pytest.raises(InputError, match="own_noise = -1 is no noise level"):
+        calibrate(QUICK, [paths[0]], own_noise=-1)
+    found = calibrate(QUICK, [paths[0]], crops=19, size=SIDE, own_noise=0.5, device="cpu")
+    assert found.own_noise == 0.5 and found.distinct_images == 1
 
 
 def test_clean_images_give_the_crops(tmp_path) -> None:

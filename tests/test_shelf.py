@@ -83,6 +83,7 @@ def test_the_classical_ones_refuse_what_is_not_theirs():
         ({"kind": "nonlinear-blur", "white": 50.0}, "daps"),
         ("phase-retrieval", "pnp-dm"),
         ({"kind": "phase-retrieval", "support": "autocorrelation"}, "pnp-dm"),
+        ({"kind": "phase-retrieval", "support_pixels": 20}, "daps"),
     ],
 )
 def test_auto_chooses_by_the_forward_model(forward, kind):

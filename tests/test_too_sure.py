@@ -63,3 +63,19 @@ def test_noise_below_what_a_learned_prior_follows_is_told(sigma, told) -> None:
         warnings = reconstruct(y, parts, device="cpu").report["warnings"]
         found[prior] = any("follows it down to 0.005" in w for w in warnings)
     assert found == {"fluorescence": told, "gaussian": False}
+
+
+@pytest.mark.parametrize(("sigma", "told"), [(1.0, False), (3.0, True)])
+def test_samples_darker_than_all_that_the_prior_knows_are_told(sigma: float, told: bool) -> None:
+    rows, columns = np.mgrid[:32, :32]
+    disc = 1 + 200.0 * (np.hypot(rows - 15, columns - 16) < 7)
+    blurred = {"kind": "gaussian-blur", "sigma": 1.0}
+    counts = simulate(disc, seed=0, forward=blurred, noise="poisson")
+    result = reconstruct(
+        counts,
+        forward=blurred | {"sigma": sigma},
+        noise="poisson",
+        sampler={"kind": "daps", "steps": 10},
+        samples=1,
+    )
+    assert any("darker" in text and "prior" in text for text in result.report["warnings"]) == told

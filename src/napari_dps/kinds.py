@@ -325,7 +325,9 @@ class SamplerChoice(Component):
     interacting: ClassVar[bool] = False
     """Whether the samples of a frame are drawn together and cannot be split into batches."""
 
-    def choose(self, *, affine: bool, symmetric: bool = False) -> "SamplerChoice":
+    def choose(
+        self, *, affine: bool, symmetric: bool = False, multimodal: bool = False
+    ) -> "SamplerChoice":
         """Return the concrete sampler for a problem (only ``auto`` has a choice to make).
 
         Parameters
@@ -334,6 +336,9 @@ class SamplerChoice(Component):
             Whether the forward model is linear but for a constant.
         symmetric
             Whether flips and shifts of the object leave the data as they are, as without phases.
+        multimodal
+            Whether other objects explain the data nearly as well, and nothing else is known that
+            tells them apart.
         """
         return self
 

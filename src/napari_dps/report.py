@@ -18,9 +18,35 @@ from napari_dps.uncertainty.registration import register
 from napari_dps.uncertainty.verdict.assess import verdict
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from napari_dps.run import Run
 
-__all__ = ["assemble"]
+__all__ = ["assemble", "share_beyond"]
+
+DARK, RARE = -1.5, 1e-3
+"""Prior units, where the darkest of clean images is about -1 and the brightest of most about 1;
+share of pixels that may be darker. Bright points may well exceed the range: they are rare."""
+RANGE = (
+    "are darker, by a quarter of the object's contrast, than anything that the prior knows: the "
+    "noise may be stated too small, or the forward model may not be that of the data"
+)
+
+
+def share_beyond(x0: Tensor) -> Tensor:
+    """Return the share of a sample's pixels that are too dark for the prior, shape (B,)."""
+    return (x0 < DARK).double().flatten(1).mean(1)
+
+
+def _warn_of_range(run: Run, done: list[int]) -> None:
+    """Warn where samples left what the prior knows: it does not hold them back there."""
+    if run.recipe.sampler.classical or not run._problem.prior.learned:
+        return
+    shares = run._fields["beyond"]
+    share = max(float(np.mean([shares[s, f] for s in done])) for f in range(len(run._live)))
+    told = any(text.endswith(RANGE) for text in run.warnings)
+    if share > RARE and not told:
+        run.warnings.append(f"{100 * share:.2g} % of the samples' pixels {RANGE}")
 
 
 def assemble(run: Run, count: int) -> Result:
@@ -52,6 +78,7 @@ def assemble(run: Run, count: int) -> Result:
     if sorted(coordinates.axes) == sorted(axes):  # in the order in which the image came
         data = data.transpose(0, *(1 + coordinates.axes.index(letter) for letter in axes))
         coordinates = coordinates.with_axes(axes)
+    _warn_of_range(run, done)
     told, maps = _verdict(run, done)
     found = {**report(run, done, chi2[order]), "verdict": told}
     return Result.from_image(data, coordinates, run.recipe, found).with_maps(maps)

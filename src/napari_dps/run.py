@@ -158,8 +158,11 @@ class Run:
             valid = torch.as_tensor(self._prepared.valid[self._live], device=self.device)
             valid = valid.reshape(y.shape)
             y = torch.where(valid, y, torch.zeros_like(y))
-        kind = {"affine": operator.is_affine, "symmetric": operator.symmetric}
-        sampler = self.recipe.sampler.choose(**kind)
+        sampler = self.recipe.sampler.choose(
+            affine=operator.is_affine,
+            symmetric=operator.symmetric,
+            multimodal=operator.multimodal,
+        )
         self.recipe = self.recipe.with_parts(sampler=sampler)
         self._sampler = sampler.bind(self._grid)
         self._residuals = Residuals(self.recipe.seed)
@@ -338,6 +341,8 @@ class Run:
     def _keep(self, step: Any, problem: Any, batch: list[tuple[int, int]]) -> None:
         import torch
 
+        from napari_dps.report import share_beyond
+
         with torch.no_grad():
             z = problem.operator(step.x0)
         zero = torch.zeros_like(z)
@@ -350,14 +355,16 @@ class Run:
             )
         values = self._to_input(step.x0, problem.operator)
         flux = counted.flatten(1).double().sum(1).tolist()
+        beyond = share_beyond(problem.operator.crop(step.x0)).tolist()
         with torch.no_grad():
             self._residuals.add(problem, z, batch)
         told = step.details if isinstance(step.details, list) else [step.details]
         self._details |= {item: found for item, found in zip(batch, told, strict=False) if found}
-        for item, value, chi2, light in zip(batch, values, step.misfit.tolist(), flux, strict=True):
+        self._fields.setdefault("flux", {}).update(zip(batch, flux, strict=True))
+        self._fields.setdefault("beyond", {}).update(zip(batch, beyond, strict=True))
+        for item, value, chi2 in zip(batch, values, step.misfit.tolist(), strict=True):
             self._finished[item] = value
             self._chi2[item] = float(chi2)
-            self._fields.setdefault("flux", {})[item] = light
 
     def _previewer(self, x0: Any, batch: list[tuple[int, int]]) -> Any:
         first = x0[:1].detach()

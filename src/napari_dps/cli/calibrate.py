@@ -72,6 +72,12 @@ def command(chosen: Chosen) -> Callable[..., Any]:
                 "Photons at an object's darkest (the recipe's intensity, else 1; Gaussian: 0).",
                 group="Input",
             ),
+            option(
+                "own_noise",
+                float,
+                "Pass over crops of --images with more noise of their own, in photons.",
+                group="Input",
+            ),
             option("pixel_size", str, pixels, group="Input"),
             *recipe_parameters(chosen),
             *intensity_parameters(),
@@ -119,6 +125,7 @@ def calibrate(**given: Any) -> int:
                 device=given.get("device", "auto"),
                 on_step=show,
                 keep=keep,
+                own_noise=given.get("own_noise"),
             )
     except KeyboardInterrupt:
         note(f"stopped; the same command goes on from the crops kept in {keep}")

@@ -63,25 +63,32 @@ class Source:
         return np.asarray((cut - self.low) * (2.0 / (self.high - self.low)) - 1.0, np.float32)
 
 
+def own_noise(pixels: NDArray[np.generic]) -> float:
+    """Return the standard deviation of an image's own noise, in its own grey levels.
+
+    From the finest wavelets, so that very fine structure counts as noise; and of rounding, since
+    grey levels are steps: an 8-bit image stretched from few levels is noisy by them.
+    """
+    from skimage.restoration import estimate_sigma
+
+    noise = float(estimate_sigma(pixels.astype(np.float64)))  # type: ignore[no-untyped-call]
+    levels = np.unique(pixels[:: max(len(pixels) // 256, 1)])
+    step = float(np.median(np.diff(levels))) if levels.size > 1 else 0.0
+    return float(np.hypot(noise, step / 12**0.5))
+
+
 def normalise(pixels: NDArray[np.generic], group: str = "", name: str = "") -> Source | None:
     """Wrap a grey image as a :class:`Source`; a constant one gives None.
 
     The 0.5 and 99.8 percentiles become -1 and 1; sparse images whose peaks lie far above the
     99.8 percentile are scaled down so that nothing exceeds 3.
     """
-    from skimage.restoration import estimate_sigma
-
     values = pixels.astype(np.float64)
     low, high = np.percentile(values, (0.5, 99.8))
     high = max(high, low + (values.max() - low) / 2.0)
     if not np.isfinite(high - low) or high <= low:
         return None
-    unit = 2.0 / (high - low)
-    noise = float(estimate_sigma(values)) * unit  # type: ignore[no-untyped-call]
-    # Grey levels are steps: an 8-bit image stretched from few levels is noisy by rounding.
-    levels = np.unique(pixels[:: max(len(pixels) // 256, 1)])
-    step = float(np.median(np.diff(levels))) * unit if levels.size > 1 else 0.0
-    noise = float(np.hypot(noise, step / 12**0.5))
+    noise = own_noise(pixels) * 2.0 / float(high - low)
     return Source(pixels, float(low), float(high), noise, group, name)
 
 

@@ -66,6 +66,7 @@ def calibrate(
     device: str = "auto",
     on_step: Callable[[CalibrationStep], object] | None = None,
     keep: str | Path | None = None,
+    own_noise: float | None = None,
 ) -> Calibration:
     """Measure how honest a recipe's error bars are, and fit intervals that cover.
 
@@ -100,6 +101,10 @@ def calibrate(
     keep : path, optional
         JSON-lines file that receives each crop's figures, and gives those of an earlier call that
         was stopped.
+    own_noise : float, optional
+        In photons: crops of images whose own noise is estimated to be larger are passed over. No
+        restoration can foretell the noise of a truth, and intervals fitted to noisy ones are too
+        wide for others; a quarter of the standard deviations that the recipe finds does no harm.
 
     Returns
     -------
@@ -120,9 +125,9 @@ def calibrate(
     given = _listed(images)
     bench = Bench(
         chosen, given, size=size, seed=seed, photons=photons, background=background,
-        pixel_size=pixel_size, device=device,
+        pixel_size=pixel_size, device=device, own_noise=own_noise,
     )  # fmt: skip
-    head = {
+    head: dict[str, Any] = {
         "format": FORMAT,
         "recipe": hashlib.sha256(chosen.to_json().encode()).hexdigest()[:16],
         "prior": chosen.prior.identity().get("hash"),
@@ -133,6 +138,8 @@ def calibrate(
         "background": bench.background,
         "pixel_size": None if pixel_size is None else np.ravel(pixel_size).tolist(),
     }
+    if own_noise is not None:
+        head["own_noise"] = own_noise
     found = _kept(Path(keep), head) if keep is not None else {}
     begin, fresh = time.perf_counter(), 0
 
@@ -257,6 +264,7 @@ def _calibration(records: list[dict[str, Any]], bench: Bench) -> Calibration:
         seed=bench.seed,
         photons=bench.photons,
         background=bench.background,
+        own_noise=bench.own_noise,
         **summary(records),
     )
 

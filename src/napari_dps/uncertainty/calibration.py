@@ -70,6 +70,8 @@ class Calibration(Kept):
     measurement's own units)."""
     background: float
     """Darkest value of an object, in the same units."""
+    own_noise: float | None = None
+    """Largest noise of their own that crops of images had, in the same units; None: any."""
     scales: tuple[float, float]
     """Smallest and largest contrast of the object map."""
     lambdas: dict[str, float]

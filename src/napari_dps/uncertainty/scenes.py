@@ -23,6 +23,8 @@ Array = NDArray[np.float64]
 TRIES = 16
 EMPTY = 0.1
 """A crop with less than this share of its image's contrast is drawn again."""
+LOOKS = 200
+"""Crops looked at for one that is clean enough."""
 PEAK = 3.33
 """Brightest pixel over the 99.8th percentile, as priors are trained."""
 
@@ -77,6 +79,9 @@ class Bench:
         Of the measurement, in micrometres.
     device : str
         For draws of the prior.
+    own_noise : float or None
+        In photoelectrons: crops of images whose own noise is estimated to be larger are passed
+        over. None takes all.
 
     Raises
     ------
@@ -95,8 +100,10 @@ class Bench:
         background: float | None,
         pixel_size: float | tuple[float, ...] | None,
         device: str,
+        own_noise: float | None = None,
     ) -> None:
         self.recipe, self.size, self.seed, self.device = recipe, size, seed, device
+        self.own_noise = own_noise
         self.counting = recipe.noise.kind != "gaussian"
         self.photons, self.background = self._brightness(photons, background)
         forward = recipe.forward
@@ -107,6 +114,7 @@ class Bench:
         self.operator = illuminated(forward, self.grid, self.gain)
         self.likelihood = self.noise.bind(self.grid)
         self._check()
+        self._check_own_noise(images)
         self.side = max(self.operator.x_shape[1:])
         self._images = self._load(images)
 
@@ -147,6 +155,21 @@ class Bench:
             raise InputError(
                 f"the prior {self.recipe.prior.kind!r} is of colour images, which cannot be "
                 "calibrated"
+            )
+
+    def _check_own_noise(self, images: Sequence[Any] | None) -> None:
+        limit = self.own_noise
+        if limit is None:
+            return
+        if images is None:
+            raise InputError(
+                "own_noise chooses among the crops of clean images, and phantoms and draws of the "
+                "prior have no noise of their own; give images, or leave it out"
+            )
+        if not (math.isfinite(limit) and limit > 0):
+            raise InputError(
+                f"own_noise = {limit:g} is no noise level; give a number of photons above 0, such "
+                "as a quarter of the standard deviations that the recipe finds"
             )
 
     def _load(self, images: Sequence[Any] | None) -> list[Any] | None:
@@ -198,10 +221,7 @@ class Bench:
         rows, columns = self.operator.x_shape[1:]
         rng = np.random.default_rng([self.seed, index, attempt])
         if self._images is not None:
-            order = np.random.default_rng([self.seed, index // len(self._images)])
-            place = int(order.permutation(len(self._images))[index % len(self._images)])
-            image = self._images[place]
-            return "images", image.name, self._lit(self._cut(image.pixels, rng))
+            return "images", *self._clean_crop(self._images, index, rng)
         if index % 2 == 0:
             from napari_dps.training.phantoms import phantom
 
@@ -215,6 +235,34 @@ class Bench:
         # A draw may lie below zero, light may not.
         share = np.clip(share, 0, None) if self.counting else share
         return "prior", "draw", self.background + (self.photons - self.background) * share
+
+    def _clean_crop(
+        self, images: list[Any], index: int, rng: np.random.Generator
+    ) -> tuple[str, Array]:
+        """Return name and photoelectrons of a crop: of the images in turn, noisy crops passed over.
+
+        What is passed over is replaced by a crop of any image.
+        """
+        order = np.random.default_rng([self.seed, index // len(images)])
+        place = int(order.permutation(len(images))[index % len(images)])
+        for _ in range(LOOKS):
+            crop = self._cut(images[place].pixels, rng)
+            lit = self._lit(crop)
+            if self.own_noise is None or self._own_noise(crop) <= self.own_noise:
+                return images[place].name, lit
+            place = int(rng.integers(len(images)))
+        raise InputError(
+            f"{LOOKS} crops in a row have more noise of their own than own_noise = "
+            f"{self.own_noise:g} photons; allow more, simulate fewer photons, or give cleaner "
+            "images"
+        )
+
+    def _own_noise(self, crop: Array) -> float:
+        """Return a crop's own noise as it will be lit, in photoelectrons."""
+        from napari_dps.training.images import own_noise
+
+        low, high = self._range(crop)
+        return own_noise(crop) * (self.photons - self.background) / (high - low)
 
     def _cut(self, image: Any, rng: np.random.Generator) -> Array:
         """Return a crop at a random place where there is something to see."""
@@ -235,11 +283,16 @@ class Bench:
 
     def _lit(self, crop: Array) -> Array:
         """Return a crop with the 99.8th percentile of its field at the brightness wanted."""
-        low, high = np.percentile(crop[self.operator.field], (0.5, 99.8))
-        if high <= low:
-            low, high = float(crop.min()), max(float(crop.max()), float(crop.min()) + 1.0)
+        low, high = self._range(crop)
         share = np.clip((crop - low) / (high - low), 0, PEAK)
         return np.asarray(self.background + (self.photons - self.background) * share)
+
+    def _range(self, crop: Array) -> tuple[float, float]:
+        """Return the grey levels of a crop that become background and brightness."""
+        low, high = (float(v) for v in np.percentile(crop[self.operator.field], (0.5, 99.8)))
+        if high <= low:
+            low, high = float(crop.min()), max(float(crop.max()), float(crop.min()) + 1.0)
+        return low, high
 
 
 def _pixels(given: Any, axes: int) -> tuple[float, ...] | None:
