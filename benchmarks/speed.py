@@ -1,6 +1,7 @@
 """Our samplers and deepinv's beside the bare network: seconds a call, and memory, as JSON.
 
     python benchmarks/speed.py --deepinv-python OTHER/bin/python [--sides 128 256] [--out FILE]
+    python benchmarks/speed.py --markdown JSON [--into PAGE.md]
 
 One network (the shipped prior's), one problem: a Gaussian blur on a periodic grid with Gaussian
 noise, in single precision. Every row is a process of its own, so that its peak memory is its own;
@@ -33,6 +34,12 @@ OURS = ("dps", "diffpir", "pigdm", "mmps", "daps")
 THEIRS = ("deepinv-dps", "deepinv-diffpir")
 BARE = ("forward", "forward+vjp")
 SIGMA, NOISE = 2.0, 0.05
+LABELS = {
+    "forward": "the network, a pass",
+    "forward+vjp": "the network, a pass and a product",
+    "deepinv-dps": "deepinv's DPS",
+    "deepinv-diffpir": "deepinv's DiffPIR",
+}
 
 
 class Counted:
@@ -271,6 +278,30 @@ def best(turns: list[dict[str, Any]]) -> dict[str, Any]:
     return least
 
 
+def table(report: dict[str, Any]) -> str:
+    """Return the figures of a report as Markdown, a row for each sampler."""
+    rows = report["rows"]
+    columns = list(dict.fromkeys((row["side"], row["samples"]) for row in rows))
+    lines = [
+        f"Thousandths of a second of a call and sample, on {report['threads']} thread of a CPU; in "
+        "brackets what the method adds to its network calls, and the memory that it takes.",
+        "",
+        "| method | "
+        + " | ".join(f"{side} px, {samples} at once" for side, samples in columns)
+        + " |",
+        "|---" * (1 + len(columns)) + "|",
+    ]
+    for name in dict.fromkeys(row["name"] for row in rows):
+        cells = []
+        for column in columns:
+            row = next(r for r in rows if (r["name"], r["side"], r["samples"]) == (name, *column))
+            took = 1000 * row["cpu_seconds_per_call_and_sample"]
+            cell = f"{took:.0f} ({100 * row['over_network']:.0f} %, {row['memory_mib']:.0f} MiB)"
+            cells.append(cell if name not in BARE else f"{took:.0f} ({row['memory_mib']:.0f} MiB)")
+        lines.append(f"| {LABELS.get(name, f'`{name}`')} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Run and print JSON."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -282,6 +313,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[*BARE, *OURS, *THEIRS])
     parser.add_argument("--deepinv-python", help="an interpreter that has deepinv")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--markdown", type=Path, help="write the table of this JSON instead")
+    parser.add_argument("--into", type=Path, help="page that gets it, between its marks speed")
     parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
@@ -289,7 +322,12 @@ def main() -> None:
         print(json.dumps(measure(name, *map(int, numbers))))
         return
     from _common import machine, publish, say
+    from _frontier import into_page
 
+    if given.markdown:
+        text = table(json.loads(given.markdown.read_text(encoding="utf-8")))
+        print(text) if given.into is None else into_page(given.into, "speed", text)
+        return
     from napari_dps.components import registry
 
     known = registry("sampler")

@@ -133,6 +133,11 @@ def _solved(
     """
     mask = valid_only(problem)
     jvp, vjp = products
+    constant = problem.likelihood.constant_variance
+    if problem.valid is None and constant is not None:
+        inverse = problem.operator.normal_inverse(covariance.transfer, constant)
+        if inverse is not None:
+            return x + covariance(vjp(inverse(problem.residual(z))))
     normal = problem.operator.normal(covariance.transfer)
 
     def matvec(p: Tensor) -> Tensor | tuple[Tensor, Tensor]:

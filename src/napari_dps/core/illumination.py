@@ -63,6 +63,10 @@ class IlluminatedOperator(Operator):
         inner = self.inner.normal(transfer)
         return None if inner is None else lambda v: self._seen(inner(self._seen(v)))
 
+    def normal_inverse(self, transfer: Tensor | float, variance: float) -> Linear | None:
+        """Return that of the optics, where every datum is as sensitive as the others."""
+        return self.inner.normal_inverse(transfer, variance) if self.flat is None else None
+
     def adjoint(self, v: Tensor, x: Tensor | None = None) -> Tensor:
         """Return J^T v."""
         return self.inner.adjoint(self._seen(v), x)

@@ -39,6 +39,11 @@ class Likelihood:
         """Return the variance of y_j at expectation z_j, per datum."""
         raise NotImplementedError
 
+    @property
+    def constant_variance(self) -> float | None:
+        """The variance where it is one number, whatever is expected; else None."""
+        return None
+
     def drawn_mean(self, z: Tensor) -> Tensor:
         """Return the mean of what :meth:`sample` draws at ``z``: none below zero of counts."""
         return z
@@ -105,7 +110,12 @@ class GaussianLikelihood(Likelihood):
 
     def variance(self, z: Tensor) -> Tensor:
         """Return the variance with which a pixel counts: sigma^2 times the redundancy."""
-        return torch.full_like(z, self.sigma**2 * self.redundancy)
+        return torch.full_like(z, self.constant_variance)
+
+    @property
+    def constant_variance(self) -> float:
+        """The variance of every datum."""
+        return self.sigma**2 * self.redundancy
 
     def dps_weight(self, y: Tensor) -> Tensor:
         """Return 1: the plain norm."""

@@ -131,6 +131,18 @@ class Operator:
         """
         return None
 
+    def normal_inverse(self, transfer: Tensor | float, variance: float) -> Linear | None:
+        """Return (A F^-1 T F A^T + v I)^-1 where Fourier modes are the operator's own, else None.
+
+        Parameters
+        ----------
+        transfer : Tensor or float
+            T, as :meth:`normal` has it.
+        variance : float
+            v, of every datum.
+        """
+        return None
+
     def embed(self, image: Tensor) -> Tensor:
         """Put an image of the field (B, C, *spatial) on the object's grid, mirrored outside."""
         pad: list[int] = []
@@ -222,6 +234,21 @@ class MappedOperator(Operator):
         inner = self.operator.normal(transfer) if self.x_shape[0] == 1 else None
         square = (self.scale / 2) ** 2
         return None if inner is None else lambda v: square * inner(v)
+
+    def normal_inverse(self, transfer: Tensor | float, variance: float) -> Linear | None:
+        """Return that of the physics, slope included; see :meth:`Operator.normal_inverse`."""
+        if self.x_shape[0] != 1 or self.operator.measured is not None:
+            return None
+        return self.operator.normal_inverse((self.scale / 2) ** 2 * transfer, variance)
+
+
+def filtered(v: Tensor, transfer: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Return F^-1 T F v for a real FFT over ``axes``."""
+    spectrum = torch.fft.rfftn(v, dim=axes)
+    spectrum *= transfer  # in place: nothing else holds it, and large images feel the copy
+    shape = [v.shape[axis] for axis in axes]
+    back: Tensor = torch.fft.irfftn(spectrum, s=shape, dim=axes)
+    return back
 
 
 def dot_test(

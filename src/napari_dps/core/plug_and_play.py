@@ -9,7 +9,7 @@ import torch
 
 from napari_dps.core.covariance import ScalarCovariance
 from napari_dps.core.data_step import proximal
-from napari_dps.core.problem import Problem
+from napari_dps.core.problem import UNKNOWN_NOISE, Problem
 from napari_dps.core.sampler import Sampler, Step, final_step
 from napari_dps.core.streams import Streams
 from napari_dps.errors import RecipeError
@@ -17,7 +17,6 @@ from napari_dps.errors import RecipeError
 LAST = 0.1
 """Last noise level over the measurement's: there x and v can no longer differ, whatever the
 denoiser, so that the iteration ends even where the denoiser is no proximal step."""
-UNKNOWN_NOISE = 0.05
 
 
 class ADMMSampler(Sampler):

@@ -12,6 +12,10 @@ from napari_dps.core.likelihood import Likelihood
 from napari_dps.core.operator import MappedOperator
 from napari_dps.core.prior import Prior, Vjp
 
+UNKNOWN_NOISE = 0.05
+"""In prior units, where nothing tells the noise."""
+PROBES = 8
+
 
 @dataclass
 class Start:
@@ -54,9 +58,9 @@ class Problem:
     start : Start or None
         An informed start where one was found.
     noise_level : float or None
-        Noise of the best pixels in prior units, where A leaves units as they are: no detail of
-        the posterior is finer. The same for all frames, so that a ladder does not depend on how
-        they are batched.
+        Noise of the best pixels in prior units, where A leaves units as they are or is linear about
+        the start: no detail of the posterior is finer. The same for all frames, so that a ladder
+        does not depend on how they are batched.
     reference : Tensor or None, shape (B or 1, *y_shape)
         Expectation of the informed start: no datum is called more certain than half of it says.
     calls : dict
@@ -154,9 +158,32 @@ class Problem:
         return self.likelihood.chi2(self.y, z, self.valid)
 
     def find_noise_level(self) -> float | None:
-        """Return the noise in prior units of typical pixels of the least noisy frame."""
+        """Return the noise in prior units of typical pixels of the least noisy frame.
+
+        Where A is not affine, that about the start, at most what is taken for unknown noise: the
+        start may be far from the object.
+        """
         levels = self.frame_noise()
-        return None if levels is None else float(levels.min())
+        if levels is not None:
+            return float(levels.min())
+        return None if self.start is None else min(UNKNOWN_NOISE, self._noise_about(self.start))
+
+    def _noise_about(self, start: Start) -> float:
+        """Return the noise of typical pixels by the data's Fisher information about them.
+
+        The diagonal of J^T V^-1 J is probed with random signs.
+        """
+        z, _, vjp = self.operator.linearize(start.estimate)
+        weight = self.likelihood.variance(z).rsqrt()
+        if self.valid is not None:
+            weight = torch.where(self.valid, weight, torch.zeros_like(weight))
+        random = torch.Generator().manual_seed(0)
+        information = torch.zeros_like(start.estimate)
+        for _ in range(PROBES):
+            signs = torch.randint(0, 2, z.shape, generator=random).to(z) * 2 - 1
+            information += vjp(weight * signs) ** 2 / PROBES
+        typical = information.flatten(1).median(1).values
+        return float(typical.rsqrt().nan_to_num(torch.inf).min())
 
     def frame_noise(self) -> Tensor | None:
         """Return the noise in prior units of typical pixels of each frame, shape (B or 1,)."""

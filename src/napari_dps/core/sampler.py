@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from napari_dps.core.prior import Prior
-from napari_dps.core.problem import Problem, Start
+from napari_dps.core.problem import UNKNOWN_NOISE, Problem, Start
 from napari_dps.core.schedule import ddpm_ladder, informed_sigma, karras_ladder
 from napari_dps.core.streams import Streams
 
@@ -291,7 +291,7 @@ def finest_level(problem: Problem, wanted: float | None, finest: float = 0.01) -
     """
     if wanted is not None:
         return wanted
-    level = problem.noise_level if problem.noise_level is not None else 0.05
+    level = problem.noise_level if problem.noise_level is not None else UNKNOWN_NOISE
     # A network was trained down to some noise; a prior in closed form is exact at any.
     least = TRAINED if problem.prior.learned else SMALLEST
     least = min(COARSEST, max(least, level / BELOW))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from napari_dps.core.covariance import ScalarCovariance
 from napari_dps.core.data_step import draw
-from napari_dps.core.problem import Problem
+from napari_dps.core.problem import UNKNOWN_NOISE, Problem
 from napari_dps.core.sampler import SMALLEST, SecondOrderMove, Step, final_step
 from napari_dps.core.schedule import informed_sigma, karras_ladder
 from napari_dps.core.searching import SearchingSampler
@@ -19,7 +19,6 @@ NOISE_SHARE = 0.3
 """Last rho over the noise: adds 4 % to the spread of what the data alone decide."""
 LOWEST = 0.2
 """Last noise level of a turn's diffusion, over rho."""
-UNKNOWN_NOISE = 0.05
 
 
 class SplitGibbsSampler(SearchingSampler):

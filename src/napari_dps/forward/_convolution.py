@@ -10,7 +10,7 @@ import scipy.fft
 import torch
 from torch import Tensor
 
-from napari_dps.core.operator import Linear, LinearOperator
+from napari_dps.core.operator import Linear, LinearOperator, filtered
 from napari_dps.core.svd import Periodic, Spectral
 from napari_dps.grid import Grid
 
@@ -62,6 +62,13 @@ class Convolution(LinearOperator):
         gain = transfer * (self.transfer.real**2 + self.transfer.imag**2)
         return lambda v: self.crop(self._filter(self._widened(v), gain))
 
+    def normal_inverse(self, transfer: Tensor | float, variance: float) -> Linear | None:
+        """Return the inverse mode by mode of a periodic blur."""
+        if self.x_shape != self.y_shape:
+            return None
+        gain = transfer * (self.transfer.real**2 + self.transfer.imag**2)
+        return lambda v: filtered(v, 1 / (gain + variance), self._axes)
+
     def _widened(self, v: Tensor) -> Tensor:
         """Return data on the object's grid, nothing around them."""
         if self.x_shape == self.y_shape:
@@ -92,10 +99,7 @@ class Convolution(LinearOperator):
         return super().spectral() or Periodic(self.transfer, self._full, self.field)
 
     def _filter(self, x: Tensor, transfer: Tensor) -> Tensor:
-        spectrum = torch.fft.rfftn(x, dim=self._axes)
-        spectrum *= transfer  # in place: nothing else holds it, and large images feel the copy
-        filtered: Tensor = torch.fft.irfftn(spectrum, s=self._full, dim=self._axes)
-        return filtered
+        return filtered(x, transfer, self._axes)
 
 
 def padded(

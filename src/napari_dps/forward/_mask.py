@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_dps.core.operator import LinearOperator
+from napari_dps.core.operator import Linear, LinearOperator, filtered
 from napari_dps.core.svd import Pixelwise, Spectral
 from napari_dps.grid import Grid
 
@@ -30,6 +30,16 @@ class Mask(LinearOperator):
     def transpose(self, v: Tensor) -> Tensor:
         """Return A^T v."""
         return self(v)
+
+    def normal_inverse(self, transfer: Tensor | float, variance: float) -> Linear | None:
+        """Return the inverse mode by mode where nothing is missing."""
+        if self.measured is not None:
+            return None
+        axes = tuple(range(-len(self.x_shape) + 1, 0))
+        gain = 1 / (transfer + variance)
+        if not isinstance(gain, Tensor) or max(gain.shape[axes[0] :]) == 1:  # a number a frame
+            return lambda v: gain * v
+        return lambda v: filtered(v, gain, axes)
 
     def axis_matrices(self) -> list[Tensor] | None:
         """Return the identity where nothing is missing."""
