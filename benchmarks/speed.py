@@ -296,7 +296,7 @@ def table(report: dict[str, Any]) -> str:
         for column in columns:
             row = next(r for r in rows if (r["name"], r["side"], r["samples"]) == (name, *column))
             took = 1000 * row["cpu_seconds_per_call_and_sample"]
-            cell = f"{took:.0f} ({100 * row['over_network']:.0f} %, {row['memory_mib']:.0f} MiB)"
+            cell = f"{took:.0f} ({100 * row['over_network']:.1f} %, {row['memory_mib']:.0f} MiB)"
             cells.append(cell if name not in BARE else f"{took:.0f} ({row['memory_mib']:.0f} MiB)")
         lines.append(f"| {LABELS.get(name, f'`{name}`')} | {' | '.join(cells)} |")
     return "\n".join(lines)
