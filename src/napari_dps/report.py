@@ -40,7 +40,8 @@ def share_beyond(x0: Tensor) -> Tensor:
 
 def _warn_of_range(run: Run, done: list[int]) -> None:
     """Warn where samples left what the prior knows: it does not hold them back there."""
-    if run.recipe.sampler.classical or not run._problem.prior.learned:
+    complex_parts = run._problem.operator.x_shape[0] == 2
+    if run.recipe.sampler.classical or complex_parts or not run._problem.prior.learned:
         return
     shares = run._fields["beyond"]
     share = max(float(np.mean([shares[s, f] for s in done])) for f in range(len(run._live)))
