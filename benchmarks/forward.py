@@ -21,6 +21,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from _common import machine, publish, say
+from _deepinv import load_deepinv
 from _frontier import into_page
 from cyclopts import App, Parameter
 from torch import Tensor
@@ -50,25 +51,6 @@ NOTES = {
     "ptychography": "Ptychography, probe of a quarter of the side at 25 whole places; theirs "
     "normalises the probe, ours is given theirs; the adjoint is that of the Jacobian",
 }
-
-
-def load_deepinv() -> Any:
-    """Import deepinv, also beside a torchvision that was made for another build of PyTorch.
-
-    deepinv imports torchvision, which registers operators (non-maximum suppression and such) that
-    only exist with its own build. Nothing here uses them.
-    """
-    original = torch.library.register_fake
-    torch.library.register_fake = lambda *_, **__: lambda function: function  # type: ignore[assignment]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import torchvision  # noqa: F401
-    finally:
-        torch.library.register_fake = original
-    import deepinv
-
-    return deepinv
 
 
 @dataclass

@@ -24,7 +24,6 @@ import resource
 import subprocess
 import sys
 import time
-import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -158,6 +157,7 @@ def run_ours(kind: str, side: int, samples: int, steps: int, counted: Counted) -
 def run_theirs(kind: str, side: int, samples: int, steps: int, counted: Counted) -> Any:
     """Return what draws samples with one of deepinv's samplers, ready to go."""
     import torch
+    from _deepinv import load_deepinv
 
     from napari_dps.components import make
 
@@ -196,23 +196,6 @@ def run_bare(kind: str, side: int, samples: int, steps: int, counted: Counted) -
     return call
 
 
-def load_deepinv() -> Any:
-    """Import deepinv, also beside a torchvision that was made for another build of PyTorch."""
-    import torch
-
-    original = torch.library.register_fake
-    torch.library.register_fake = lambda *_, **__: lambda function: function  # type: ignore[assignment]
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            import torchvision  # noqa: F401
-    finally:
-        torch.library.register_fake = original
-    import deepinv
-
-    return deepinv
-
-
 def resident_mib() -> float:
     """Return the largest resident set so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -227,6 +210,8 @@ def measure(name: str, side: int, samples: int, steps: int, threads: int) -> dic
 
     torch.set_num_threads(threads)
     if name in THEIRS:
+        from _deepinv import load_deepinv
+
         load_deepinv()  # before diffusers looks for torchvision
     counted = Counted()
     build = run_bare if name in BARE else run_theirs if name in THEIRS else run_ours
