@@ -19,7 +19,8 @@ PSNR and SSIM of the mean of the samples, in the truth's range; CRPS and interva
 interval with 4 samples) in photoelectrons, of phase retrieval in their root, after registration and
 one gain. Seconds are of the whole restoration, weights in memory.
 
-A run that was stopped goes on where it was: every cell is a line of the ledger.
+A run that was stopped goes on where it was: every cell is a line of the ledger. Cells of a run with
+``--diverse`` that is not finished lie in benchmarks/results/frontier-ledger.jsonl.
 """
 
 from __future__ import annotations
