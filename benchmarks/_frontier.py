@@ -186,17 +186,6 @@ def table(report: dict[str, Any]) -> str:
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 
 
-def into_page(page: Path, mark: str, text: str) -> None:
-    """Put text between the lines <!-- MARK --> and <!-- end of MARK --> of a page."""
-    begin, end = f"<!-- {mark} -->", f"<!-- end of {mark} -->"
-    whole = page.read_text(encoding="utf-8")
-    if begin not in whole or end not in whole:
-        raise SystemExit(f"{page} has no lines {begin} and {end} to put the table between")
-    before, rest = whole.split(begin, 1)
-    after = rest.split(end, 1)[1]
-    page.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", encoding="utf-8")
-
-
 def spread(values: list[float], least: float, low: float, high: float) -> list[float]:
     """Return places of labels: near their values, at least so far apart, inside the range."""
     order = np.argsort(values, kind="stable")

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from _common import publish, structure_of
-from _frontier import into_page
+from _pages import to_page
 from cyclopts import App, Parameter
 from numpy.typing import NDArray
 
@@ -149,10 +149,7 @@ def markdown(source: Path, *, into: Path | None = None) -> None:
         Page between whose marks ``<!-- denoise -->`` it goes; printed where left out.
     """
     text = table(json.loads(source.read_text(encoding="utf-8"))["rows"])
-    if into is None:
-        print(text)
-    else:
-        into_page(into, "denoise", text)
+    to_page(text, into, "denoise")
 
 
 def _bm3d(noisy: Array, level: float) -> Array:

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from _common import machine, publish, say
 from _deepinv import load_deepinv
-from _frontier import into_page
+from _pages import to_page
 from cyclopts import App, Parameter
 from torch import Tensor
 
@@ -376,10 +376,7 @@ def markdown(source: Path, *, into: Path | None = None) -> None:
             cells += [f"{part['ours ms']:.2f}", f"{part['ratio']:.2f}"]
         lines.append(f"| {' | '.join(cells)} |")
     text = "\n".join(lines)
-    if into is None:
-        print(text)
-    else:
-        into_page(into, "deepinv", text)
+    to_page(text, into, "deepinv")
 
 
 if __name__ == "__main__":

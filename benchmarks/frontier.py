@@ -32,8 +32,9 @@ from typing import Annotated, Any
 
 from _budget import FULL, SCALED, budgets, fields_for, kinds_of
 from _common import machine, publish, read, say
-from _frontier import draw, into_page, summary, table
+from _frontier import draw, summary, table
 from _ledger import Ledger
+from _pages import to_page
 from _samplers import (
     Task,
     cell,
@@ -211,10 +212,7 @@ def markdown(results: Path, /, *, into: Path | None = None) -> None:
         Page with the lines <!-- frontier --> and <!-- end of frontier -->.
     """
     text = table(json.loads(results.read_text(encoding="utf-8")))
-    if into is None:
-        print(text)
-    else:
-        into_page(into, "frontier", text)
+    to_page(text, into, "frontier")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from _cases import BACKGROUND, MARGIN, PEAK, PIXEL, SIDE, Case, bound, cases
 from _common import Array, best_crop, clean_images, machine, photons, publish, read, say
-from _frontier import into_page
+from _pages import to_page
 from cyclopts import App
 
 import napari_dps
@@ -237,10 +237,7 @@ def markdown(source: Path, *, into: Path | None = None) -> None:
         Page between whose marks ``<!-- models -->`` it goes; printed where left out.
     """
     text = text_of(json.loads(source.read_text(encoding="utf-8")))
-    if into is None:
-        print(text)
-    else:
-        into_page(into, "models", text)
+    to_page(text, into, "models")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from _common import Array, Watcher, machine, publish, say
-from _frontier import into_page
+from _pages import to_page
 from _panels import panels
 from cyclopts import App, Parameter
 
@@ -244,10 +244,7 @@ def markdown(source: Path, *, into: Path | None = None) -> None:
         Page between whose marks ``<!-- real-phase -->`` it goes; printed where left out.
     """
     text = table(json.loads(source.read_text(encoding="utf-8"))["rows"])
-    if into is None:
-        print(text)
-    else:
-        into_page(into, "real-phase", text)
+    to_page(text, into, "real-phase")
 
 
 def camera(run: Run) -> tuple[float, float]:

@@ -27,7 +27,7 @@ from typing import Annotated, Any
 import numpy as np
 import tifffile
 from _common import Array, Watcher, machine, publish, say
-from _frontier import into_page
+from _pages import to_page
 from _panels import panels
 from cyclopts import App, Parameter
 
@@ -264,10 +264,7 @@ def markdown(source: Path, *, into: Path | None = None) -> None:
         Page between whose marks ``<!-- real-psf -->`` it goes; printed where left out.
     """
     text = table(json.loads(source.read_text(encoding="utf-8"))["cases"])
-    if into is None:
-        print(text)
-    else:
-        into_page(into, "real-psf", text)
+    to_page(text, into, "real-psf")
 
 
 if __name__ == "__main__":

@@ -307,11 +307,11 @@ def main() -> None:
         print(json.dumps(measure(name, *map(int, numbers))))
         return
     from _common import machine, publish, say
-    from _frontier import into_page
+    from _pages import to_page
 
     if given.markdown:
         text = table(json.loads(given.markdown.read_text(encoding="utf-8")))
-        print(text) if given.into is None else into_page(given.into, "speed", text)
+        to_page(text, given.into, "speed")
         return
     from napari_dps.components import registry
 

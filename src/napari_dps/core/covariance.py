@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from napari_dps.core.linalg import filtered
 from napari_dps.core.prior import Prior
 
 
@@ -123,10 +124,7 @@ class StationaryCovariance(Covariance):
     def _filter(self, v: Tensor, transfer: Tensor | float) -> Tensor:
         if not isinstance(transfer, Tensor):
             return transfer * v
-        spectrum = torch.fft.rfftn(v, dim=self._axes)
-        spectrum *= transfer
-        filtered: Tensor = torch.fft.irfftn(spectrum, s=v.shape[2:], dim=self._axes)
-        return filtered
+        return filtered(v, transfer, self._axes)
 
     def __call__(self, v: Tensor) -> Tensor:
         """Return C v."""

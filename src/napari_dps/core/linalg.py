@@ -40,6 +40,15 @@ def smooth(image: Tensor, size: int) -> Tensor:
     return functional.avg_pool2d(functional.pad(image, (r, r, r, r), mode="replicate"), size, 1)
 
 
+def filtered(v: Tensor, transfer: Tensor, axes: tuple[int, ...]) -> Tensor:
+    """Return F^-1 T F v for a real FFT over ``axes``."""
+    spectrum = torch.fft.rfftn(v, dim=axes)
+    spectrum *= transfer  # in place: nothing else holds it, and large images feel the copy
+    shape = [v.shape[axis] for axis in axes]
+    back: Tensor = torch.fft.irfftn(spectrum, s=shape, dim=axes)
+    return back
+
+
 SELDOM = 32
 """Iterations between two looks at whether a solution is good enough, where a look costs time.
 

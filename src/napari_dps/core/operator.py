@@ -237,18 +237,9 @@ class MappedOperator(Operator):
 
     def normal_inverse(self, transfer: Tensor | float, variance: float) -> Linear | None:
         """Return that of the physics, slope included; see :meth:`Operator.normal_inverse`."""
-        if self.x_shape[0] != 1 or self.operator.measured is not None:
+        if self.x_shape[0] != 1:
             return None
         return self.operator.normal_inverse((self.scale / 2) ** 2 * transfer, variance)
-
-
-def filtered(v: Tensor, transfer: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Return F^-1 T F v for a real FFT over ``axes``."""
-    spectrum = torch.fft.rfftn(v, dim=axes)
-    spectrum *= transfer  # in place: nothing else holds it, and large images feel the copy
-    shape = [v.shape[axis] for axis in axes]
-    back: Tensor = torch.fft.irfftn(spectrum, s=shape, dim=axes)
-    return back
 
 
 def dot_test(

@@ -10,7 +10,8 @@ import scipy.fft
 import torch
 from torch import Tensor
 
-from napari_dps.core.operator import Linear, LinearOperator, filtered
+from napari_dps.core.linalg import filtered
+from napari_dps.core.operator import Linear, LinearOperator
 from napari_dps.core.svd import Periodic, Spectral
 from napari_dps.grid import Grid
 

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_dps.core.operator import Linear, LinearOperator, filtered
+from napari_dps.core.linalg import filtered
+from napari_dps.core.operator import Linear, LinearOperator
 from napari_dps.core.svd import Pixelwise, Spectral
 from napari_dps.grid import Grid
 

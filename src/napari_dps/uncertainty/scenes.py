@@ -247,9 +247,8 @@ class Bench:
         place = int(order.permutation(len(images))[index % len(images)])
         for _ in range(LOOKS):
             crop = self._cut(images[place].pixels, rng)
-            lit = self._lit(crop)
             if self.own_noise is None or self._own_noise(crop) <= self.own_noise:
-                return images[place].name, lit
+                return images[place].name, self._lit(crop)
             place = int(rng.integers(len(images)))
         raise InputError(
             f"{LOOKS} crops in a row have more noise of their own than own_noise = "
