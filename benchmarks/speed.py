@@ -7,8 +7,11 @@ One network (the shipped prior's), one problem: a Gaussian blur on a periodic gr
 noise, in single precision. Every row is a process of its own, so that its peak memory is its own;
 rows of the same size take turns, and each figure is the least of all turns. ``cpu_seconds`` is the
 process's own time, which a busy machine changes little; ``over_network`` is what a sampler adds to
-the calls that it makes, each timed as it is made; ``memory_mib`` is what the resident set grew by
-from before the first network call.
+the calls that it makes, each timed as it is made. ``resident_mib`` is what the resident set grew
+by from before the first network call; it holds what the C library's heap cannot fill again.
+``memory_mib`` is the same of a turn of its own in which every block is given back at once: what
+is in use, and what a GPU would need. deepinv and the bare network run the U-Net as diffusers made
+it, ours frozen so that it keeps less (:mod:`napari_dps.priors._frozen`).
 
 deepinv brings a torchvision that may not fit this environment's torch: give it an environment of
 its own (torch, deepinv, diffusers, safetensors, pydantic, scipy; nothing of ours is installed
@@ -33,6 +36,8 @@ OURS = ("dps", "diffpir", "pigdm", "mmps", "daps")
 THEIRS = ("deepinv-dps", "deepinv-diffpir")
 BARE = ("forward", "forward+vjp")
 SIGMA, NOISE = 2.0, 0.05
+GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+"""What lets glibc give every larger block back as soon as it is freed."""
 LABELS = {
     "forward": "the network, a pass",
     "forward+vjp": "the network, a pass and a product",
@@ -57,14 +62,21 @@ class Counted:
         return result
 
 
-def load_network() -> Any:
-    """Return the shipped prior."""
+def load_network(*, as_made: bool = False) -> Any:
+    """Return the shipped prior, its U-Net as diffusers made it or as this package runs it."""
     import torch
 
+    from napari_dps.priors import _frozen
     from napari_dps.priors._folder import load_prior
     from napari_dps.priors.fluorescence import FOLDER
 
-    return load_prior(FOLDER, "cpu", torch.float32)
+    prior = load_prior(FOLDER, "cpu", torch.float32)
+    prior.set_precision("float32")  # which lays weights out with channels last, as in every run
+    if as_made:
+        for module in prior.network.unet.modules():
+            if type(module).__module__ == _frozen.__name__:
+                module.__class__ = type(module).__base__
+    return prior
 
 
 def counted_prior(counted: Counted) -> Any:
@@ -86,7 +98,7 @@ def counted_denoiser(counted: Counted) -> Any:
     """Return the shipped prior as deepinv wants a denoiser: of images in [0, 1]."""
     import torch
 
-    prior = load_network()
+    prior = load_network(as_made=True)
 
     class Both(torch.autograd.Function):
         """Lets the backward pass be counted and timed as a call."""
@@ -181,7 +193,7 @@ def run_bare(kind: str, side: int, samples: int, steps: int, counted: Counted) -
     """Return what calls the network and does nothing else."""
     import torch
 
-    prior, x = load_network(), torch.zeros((samples, 1, side, side))
+    prior, x = load_network(as_made=True), torch.zeros((samples, 1, side, side))
 
     def call() -> None:
         for _ in range(steps):
@@ -235,16 +247,16 @@ def measure(name: str, side: int, samples: int, steps: int, threads: int) -> dic
         "cpu_seconds_per_call_and_sample": cpu / calls / samples,
         "seconds_per_call": wall / calls,
         "over_network": cpu / counted.seconds - 1,
-        "memory_mib": resident_mib() - before,
+        "resident_mib": resident_mib() - before,
     }
 
 
-def in_a_process(python: str, *arguments: object) -> dict[str, Any]:
+def in_a_process(python: str, *arguments: object, **environment: str) -> dict[str, Any]:
     """Return a turn measured by another interpreter."""
     paths = [str(ROOT / "src"), str(ROOT / "benchmarks"), os.environ.get("PYTHONPATH", "")]
     done = subprocess.run(
         [python, __file__, "--one", *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in paths if p)},
+        env={**os.environ, **environment, "PYTHONPATH": os.pathsep.join(p for p in paths if p)},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
@@ -269,7 +281,7 @@ def table(report: dict[str, Any]) -> str:
     columns = list(dict.fromkeys((row["side"], row["samples"]) for row in rows))
     lines = [
         f"Thousandths of a second of a call and sample, on {report['threads']} thread of a CPU; in "
-        "brackets what the method adds to its network calls, and the memory that it takes.",
+        "brackets what the method adds to its network calls, and the most memory in use.",
         "",
         "| method | "
         + " | ".join(f"{side} px, {samples} at once" for side, samples in columns)
@@ -330,6 +342,9 @@ def main() -> None:
                     turns[name].append(turn)
             for name in names:
                 row = best(turns[name])
+                python = given.deepinv_python if name in THEIRS else sys.executable
+                in_use = in_a_process(python, name, side, samples, 2, given.threads, **GIVEN_BACK)
+                row["memory_mib"] = in_use["resident_mib"]
                 rows.append(row)
                 say(
                     f"{name} {side} x {side}, {samples} samples: "

@@ -19,6 +19,7 @@ from ..core.covariance import power_law_spectrum
 from ..core.operator import mirror_pad
 from ..core.prior import Prior, Vjp, per_sample
 from ..errors import PriorError
+from ._frozen import freeze, pass_bytes
 from ._precision import apply_unet, set_precision
 from ._schedule import usable
 
@@ -41,7 +42,8 @@ class Denoiser(nn.Module):
 
     def __init__(self, unet: Any) -> None:
         super().__init__()
-        self.unet = unet.eval().requires_grad_(False)
+        self.unet = unet.eval()
+        freeze(unet)
         self.channels = int(unet.config.in_channels)
         self.both = unet.config.out_channels == 2 * self.channels
         self.learned = self.both
@@ -205,14 +207,9 @@ class ImagePrior(Prior):
         return None if self.spectrum is None else power_law_spectrum(shape, *self.spectrum)
 
     def bytes_per_pixel(self) -> float:
-        """Return about how many bytes a pixel of a sample needs in :meth:`linearize`.
-
-        As :meth:`NetworkPrior.bytes_per_pixel` measured it, without a pixel-unshuffle in front.
-        """
-        config = self.denoiser.unet.config
-        element = next(self.denoiser.parameters()).element_size() / 4
-        width = config.block_out_channels[0]
-        return float(336.0 * width * element * (1 + config.layers_per_block) / 2)
+        """Return about how many bytes a pixel of a sample needs; see :func:`pass_bytes`."""
+        config, parameter = self.denoiser.unet.config, next(self.denoiser.parameters())
+        return pass_bytes(parameter, config.block_out_channels[0], config.layers_per_block)
 
     def _fold(self, x: Tensor, sigma: Tensor | float) -> tuple[Tensor, Tensor, bool]:
         """Return images of the network's channels, their levels, and whether they are gray."""

@@ -17,6 +17,7 @@ from torch.nn import functional
 from ..core.covariance import power_law_spectrum
 from ..core.prior import Prior, per_sample
 from ..errors import PriorError
+from ._frozen import freeze, pass_bytes
 from ._precision import apply_unet, set_precision
 
 SMALLEST_SIDE = 8
@@ -142,6 +143,7 @@ class NetworkPrior(Prior):
         super().__init__()
         self.spectrum = spectrum
         self.network = network.eval().requires_grad_(False)
+        freeze(network.unet)
         self.sigma_min = float(sigma_min)
         self.sigma_max = float(sigma_max)
         self.data_std = network.sigma_data if data_std is None else float(data_std)
@@ -156,10 +158,10 @@ class NetworkPrior(Prior):
         return None if self.spectrum is None else power_law_spectrum(shape, *self.spectrum)
 
     def bytes_per_pixel(self) -> float:
-        """Return about how many bytes a pixel of a sample needs (measured: 2680 at width 32)."""
-        element = next(self.network.parameters()).element_size() / 4
-        blocks = (1 + self.network.layers_per_block) / 2
-        return 84.0 * self.network.channels[0] * element * blocks
+        """Return about how many bytes a pixel of a sample needs; see :func:`pass_bytes`."""
+        parameter = next(self.network.parameters())
+        width, layers = self.network.channels[0], self.network.layers_per_block
+        return pass_bytes(parameter, width, layers) / self.network.stem**2
 
     def train(self, mode: bool = True) -> NetworkPrior:
         """Stay in evaluation mode whatever is asked: a prior is never trained in place."""
