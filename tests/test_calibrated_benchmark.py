@@ -24,7 +24,7 @@ def options(tmp_path) -> dict[str, Any]:
     frontier.write_text(json.dumps({"rows": [row]}))
     return {
         "data": tmp_path, "work": tmp_path / "work", "frontier": frontier, "tasks": ("blur-5",),
-        "kinds": ("auto", "dps", "mcg"), "budget": 4, "crops": 19, "samples": 4, "size": 16,
+        "kinds": ("dps", "mcg"), "budget": 4, "crops": 19, "samples": 4, "size": 16,
         "prior": "gaussian", "device": "cpu", "out": tmp_path / "found.json",
     }  # fmt: skip
 
@@ -32,13 +32,11 @@ def options(tmp_path) -> dict[str, Any]:
 def test_it_runs_goes_on_and_makes_its_table(options, tmp_path, monkeypatch, capsys) -> None:
     calibrated.main(**options)
     report = json.loads(options["out"].read_text())
-    auto, dps, mcg = report["rows"]
-    assert auto["sampler"]["kind"] == "mmps" and auto["budget"] == "default"
+    dps, mcg = report["rows"]
     assert dps["sampler"]["scale"] == 0.2 and dps["sampler"]["steps"] == 2
     assert "no step length" in mcg["left_out"]
-    for row in (auto, dps):
-        assert 0.85 < row["coverage"] <= 1
-        assert row["lambda"] > 0 and row["interval_score"] > 0
+    assert 0.85 < dps["coverage"] <= 1
+    assert dps["lambda"] > 0 and dps["interval_score"] > 0
     lines = (options["work"] / "blur-5-dps-4.jsonl").read_text().splitlines()
     assert len(lines) == 1 + options["crops"]
     # What is there is not restored again.
@@ -51,9 +49,15 @@ def test_it_runs_goes_on_and_makes_its_table(options, tmp_path, monkeypatch, cap
     calibrated.markdown(options["out"], into=page)
     text = page.read_text()
     assert text.startswith("a\n<!-- calibrated -->") and text.endswith("end of calibrated -->\nb\n")
-    assert f"| `auto` | {auto['seconds']:.1f} | {auto['lambda']:.2f} |" in text
+    assert f"| `dps` | {dps['seconds']:.1f} | {dps['lambda']:.2f} |" in text
     assert "- `mcg`: no step length was chosen" in text
     capsys.readouterr()
+
+
+def test_all_that_draw_take_part() -> None:
+    kinds = calibrated.drawing_kinds()
+    assert kinds[0] == "auto" and {"mmps", "daps", "dps", "ddrm"} < set(kinds)
+    assert not {"smc", "pnp-admm", "wiener", "hio"} & set(kinds)
 
 
 def test_a_task_that_there_is_not_is_named(options) -> None:
