@@ -2,6 +2,7 @@
 
     python benchmarks/exactness.py [--kinds mmps daps ...] [--samples 79] [--truths 2]
         [--size 16] [--budgets 20 50 100] [--out JSON] [--table MD] [--chart PNG] [--quick]
+    python benchmarks/exactness.py join JSON... [--out JSON] [--table MD] [--chart PNG]
 
 A Gaussian prior, a linear operator and Gaussian noise give a Gaussian posterior. Three spectra,
 three tasks, three noise levels (:mod:`_closed_form` states them); every sampler that draws
@@ -24,6 +25,7 @@ covers 0.87 to 0.93 of every one of these groups, and its error is at most 1.2.
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -284,18 +286,65 @@ def main(
     for row in rows:
         if row.get("refused"):
             say(f"{row['sampler']} refuses {row['task']}: {row['refused']}")
+    spent = round(time.perf_counter() - begin)
+    tell(rows, {"samples": samples, "truths": truths, "size": size}, spent, out, table, chart)
+
+
+@app.command
+def join(
+    sources: list[Path],
+    /,
+    *,
+    out: Path | None = None,
+    table: Path | None = None,
+    chart: Path | None = None,
+) -> None:
+    """Put the samplers of several runs with the same settings into one, the last one's of each.
+
+    Parameters
+    ----------
+    sources
+        JSON files of this benchmark.
+    out, table, chart
+        As above.
+    """
+    parts = [json.loads(path.read_text(encoding="utf-8")) for path in sources]
+    settings = {name: parts[0][name] for name in ("samples", "truths", "size")}
+    for path, part in zip(sources, parts, strict=True):
+        if any(part[name] != value for name, value in settings.items()):
+            raise SystemExit(f"{path} has other settings than {sources[0]}; join equal ones")
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for part in parts:
+        for kind in dict.fromkeys(row["sampler"] for row in part["rows"]):
+            rows[kind] = [row for row in part["rows"] if row["sampler"] == kind]
+    every = [row for found in rows.values() for row in found]
+    for row in every:  # JSON has no numbers for names
+        row["coverage"] = {
+            group: {int(level): value for level, value in levels.items()}
+            for group, levels in row.get("coverage", {}).items()
+        }
+    tell(every, settings, sum(part["seconds"] for part in parts), out, table, chart)
+
+
+def tell(
+    rows: list[dict[str, Any]],
+    settings: dict[str, Any],
+    seconds: int,
+    out: Path | None,
+    table: Path | None,
+    chart: Path | None,
+) -> None:
+    """Publish the rows, their summary and what the gate says of them."""
     report = {
         "what": __doc__,
-        "samples": samples,
-        "truths": truths,
-        "size": size,
+        **settings,
         "spectra": {
             k: dict(zip(("length", "exponent"), v, strict=True)) for k, v in SPECTRA.items()
         },
         "summary": summary(rows),
         "gate": gate(rows),
         "rows": rows,
-        "seconds": round(time.perf_counter() - begin),
+        "seconds": seconds,
         "machine": machine(),
     }
     if table is not None:

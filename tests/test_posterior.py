@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
@@ -249,3 +250,24 @@ def test_partners_are_the_same_in_any_number_of_samples(rng):
     three = napari_dps.reconstruct(y, **given, prior=prior, samples=3)
     six = napari_dps.reconstruct(y, **given, prior=prior, samples=6)
     np.testing.assert_allclose(three.samples, six.samples[:3], atol=1e-5)
+
+
+def test_runs_of_single_samplers_are_joined(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)  # other tests have theirs
+    given = {"tasks": ["half"], "spectra": ["smooth"], "noise": [0.1], "budgets": [20]}
+    files = [tmp_path / f"{kind}.json" for kind in ("ddrm", "diffpir")]
+    for path in files:
+        exactness.main(**given, kinds=[path.stem], samples=39, truths=1, size=8, out=path)
+    out, table = tmp_path / "both.json", tmp_path / "both.md"
+    exactness.join(files, out=out, table=table)
+    parts, both = [json.loads(f.read_text()) for f in files], json.loads(out.read_text())
+    assert both["rows"] == [row for part in parts for row in part["rows"]]
+    assert both["summary"] == [entry for part in parts for entry in part["summary"]]
+    assert "| diffpir | 20 calls |" in table.read_text()
+    # The later run of a sampler counts.
+    exactness.join([out, files[0]], out=out)
+    assert len(json.loads(out.read_text())["rows"]) == len(both["rows"])
+    exactness.main(**given, kinds=["ddrm"], samples=39, truths=2, size=8, out=files[0])
+    with pytest.raises(SystemExit, match="other settings"):
+        exactness.join([out, files[0]])
+    capsys.readouterr()
