@@ -1,6 +1,8 @@
 """Samplers against a posterior of many modes that is known exactly.
 
     python benchmarks/mixture.py [--kinds smc mmps ...] [--seeds 6] [--samples 1000] [--quick]
+        [--out FILE]
+    python benchmarks/mixture.py markdown FILE [--into PAGE.md]
 
 The prior has 25 modes of unequal weight (benchmarks/_mixture.py) in 2 and 8 dimensions; one noisy
 projection on a random direction is measured. Reported, as the mean over measurements, in widths of
@@ -15,12 +17,14 @@ a mode:
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
-from typing import Any
+from itertools import product
+from pathlib import Path
+from typing import Annotated, Any
 
 import torch
+from _common import machine, publish, say
 from _mixture import (
     UNIT,
     draw_posterior,
@@ -31,6 +35,8 @@ from _mixture import (
     run,
     sliced_distance,
 )
+from _pages import to_page
+from cyclopts import App, Parameter
 
 from napari_dps.components import make
 from napari_dps.grid import Grid
@@ -39,6 +45,8 @@ TASKS = {"2D": (2, 1), "8D": (8, 1)}
 """Dimensions and data."""
 NOISE = {"modest": 1.0, "small": 0.1}
 """In widths of a mode."""
+Words = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)]
+app = App(help="Samplers against a posterior of many modes, as JSON.")
 
 
 def study(
@@ -88,30 +96,68 @@ def study(
     }
 
 
-def main() -> None:
-    """Run the study and print JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--kinds", nargs="*", default=["smc", "mmps", "pigdm", "daps", "dps"])
-    parser.add_argument("--tasks", nargs="*", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--noise", nargs="*", choices=NOISE, default=list(NOISE))
-    parser.add_argument("--seeds", type=int, default=6, help="measurements")
-    parser.add_argument("--samples", type=int, default=1000)
-    parser.add_argument("--set", nargs="*", default=[], help="field=value of the samplers")
-    parser.add_argument("--quick", action="store_true", help="one measurement, 500 samples, 2D")
-    args = parser.parse_args()
-    if args.quick:
-        args.seeds, args.samples, args.tasks, args.noise = 1, 500, ["2D"], ["modest"]
-    fields = {k: json.loads(v) for k, v in (pair.split("=", 1) for pair in args.set)}
-    rows = [
-        study(kind, task, noise, args.samples, args.seeds, **fields)
-        for task in args.tasks
-        for noise in args.noise
-        for kind in args.kinds
+@app.default
+def main(
+    *,
+    kinds: Words = ("smc", "mmps", "pigdm", "daps", "dps"),
+    tasks: Words = tuple(TASKS),
+    noise: Words = tuple(NOISE),
+    seeds: int = 6,
+    samples: int = 1000,
+    quick: bool = False,
+    out: Path | None = None,
+) -> None:
+    """Run the study and print JSON.
+
+    Parameters
+    ----------
+    kinds
+        Samplers, as they come.
+    tasks, noise
+        Which of 2D and 8D, and of modest and small.
+    seeds
+        Measurements.
+    samples
+        Of each.
+    quick
+        One measurement, 500 samples, 2D: whether it runs, no figures.
+    out
+        File for the JSON.
+    """
+    if quick:
+        seeds, samples, tasks, noise = 1, 500, ("2D",), ("modest",)
+    rows = []
+    for task, level, kind in product(tasks, noise, kinds):
+        rows.append(study(kind, task, level, samples, seeds))
+        say(f"{kind}, {task}, noise {NOISE[level]}: {rows[-1]['ratio']} times the floor")
+    publish({"what": __doc__, "rows": rows, "machine": machine()}, out)
+
+
+@app.command
+def markdown(results: Path, /, *, into: Path | None = None) -> None:
+    """Print the table as Markdown, or put it into a page between its marks.
+
+    Parameters
+    ----------
+    results
+        JSON of a run.
+    into
+        Page with the lines <!-- mixture --> and <!-- end of mixture -->.
+    """
+    rows = json.loads(results.read_text(encoding="utf-8"))["rows"]
+    columns = list(dict.fromkeys((row["task"], row["noise"]) for row in rows))
+    lines = [
+        "| sampler | " + " | ".join(f"{task}, noise {noise:g}" for task, noise in columns) + " |",
+        "|---" * (1 + len(columns)) + "|",
     ]
-    print(json.dumps(rows, indent=1))
+    for kind in dict.fromkeys(row["sampler"] for row in rows):
+        cells = []
+        for column in columns:
+            row = next(r for r in rows if (r["sampler"], r["task"], r["noise"]) == (kind, *column))
+            cells.append(f"{row['ratio']:.1f} ({row['modes']:.2f}; {row['modes_floor']:.2f})")
+        lines.append(f"| `{kind}` | {' | '.join(cells)} |")
+    to_page("\n".join(lines), into, "mixture")
 
 
 if __name__ == "__main__":
-    main()
+    app()

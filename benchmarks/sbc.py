@@ -3,6 +3,7 @@
     python benchmarks/sbc.py --log FILE.jsonl [--draws 100] [--size 64] [--samples 19]
         [--sampler mmps] [--budget 50] [--noise poisson] [--prior KIND_OR_FOLDER]
         [--out FILE.json] [--chart FILE.png]
+    python benchmarks/sbc.py markdown FILE.json [--into PAGE.md]
 
 An object is drawn from the prior (unconditional sampling), a measurement from the likelihood, and
 samples from the posterior. If all three fit together, the rank of the object among the samples is
@@ -36,6 +37,7 @@ import numpy as np
 import scipy.stats
 import torch
 from _common import Array, machine, publish, say
+from _pages import to_page
 from cyclopts import App
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -350,6 +352,33 @@ def main(
         "machine": machine(),
     }
     publish(report, out)
+
+
+@app.command
+def markdown(results: Path, /, *, into: Path | None = None) -> None:
+    """Print the table as Markdown, or put it into a page between its marks.
+
+    Parameters
+    ----------
+    results
+        JSON of a run.
+    into
+        Page with the lines <!-- sbc --> and <!-- end of sbc -->.
+    """
+    report = json.loads(results.read_text(encoding="utf-8"))
+    settings = report["results"]
+    calls = {name: f"{name}, {report['draws'][name]} draws" for name in settings}
+    lines = [
+        "| ranked | " + " | ".join(f"{c}: p | inside 90 %" for c in calls.values()) + " |",
+        "|---" * (1 + 2 * len(settings)) + "|",
+    ]
+    for name in next(iter(settings.values())):
+        cells = [
+            f"{found[name]['p']:.2g} | {found[name]['inside_90']:.2f}"
+            for found in settings.values()
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    to_page("\n".join(lines), into, "sbc")
 
 
 if __name__ == "__main__":

@@ -75,5 +75,13 @@ def test_a_run_that_was_ended_goes_on_and_gives_the_same(tmp_path, capsys):
     assert run(1)["draws"] == {"default": 1, "20 calls": 1}
     assert log.stat().st_size == before
     assert chart.stat().st_size > 1000
+    out = tmp_path / "ranks.json"
+    out.write_text(json.dumps(second))
+    sbc.markdown(out)
+    table = capsys.readouterr().out.splitlines()
+    found = second["results"]["20 calls"]["misfit"]
+    assert table[0].count("|") == table[-1].count("|") == 6
+    assert table[-1].startswith("| misfit |")
+    assert table[-1].endswith(f"| {found['p']:.2g} | {found['inside_90']:.2f} |")
     with pytest.raises(SystemExit, match="other settings"):
         sbc.main(log=log, draws=1, **{**options, "budget": 30})

@@ -1,7 +1,10 @@
 """Sequential Monte Carlo against posteriors known exactly, whatever their shape."""
 
+import json
+
 import _grid
 import _mixture
+import mixture
 import numpy as np
 import pytest
 import torch
@@ -364,3 +367,15 @@ def test_a_tiny_image_gets_better_and_its_errors_are_known(rng):
     (details,) = result.report["details"]
     assert details["particles"] == 64 and details["least_ess"] > 5
     assert Run(y, given).plan().network_calls == 64 * 8 * (1 + 64)
+
+
+def test_the_table_of_the_mixture_is_made(tmp_path, capsys) -> None:
+    out = tmp_path / "mixture.json"
+    mixture.main(quick=True, kinds=("pigdm",), out=out)
+    (row,) = json.loads(out.read_text())["rows"]
+    assert row["ratio"] == pytest.approx(row["distance"] / row["distance_floor"], rel=0.05)
+    capsys.readouterr()
+    mixture.markdown(out)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "| sampler | 2D, noise 1 |"
+    assert lines[-1].startswith(f"| `pigdm` | {row['ratio']:.1f} (")
