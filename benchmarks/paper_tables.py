@@ -3,7 +3,7 @@
     python benchmarks/paper_tables.py --data FOLDER [--side 64] [--count 2] [--noise gaussian]
     python benchmarks/paper_tables.py --images FOLDER --side 256 --count 1000 --steps 1000
         --prior.path ffhq_10m.pt [--fid-weights FILE] [--lpips-weights FILE] [--module blur.pt2]
-    python benchmarks/paper_tables.py markdown benchmarks/results/paper-tables.json
+    python benchmarks/paper_tables.py markdown benchmarks/results/paper-tables.json [--into PAGE.md]
 
 With --data: crops of FOLDER/eval/clean, scaled from their 0.5 to their 99.8 percentile to [0, 1],
 and the shipped prior. With --images: 8-bit pictures, gray or in colours, their middle if larger
@@ -34,6 +34,7 @@ import numpy as np
 from _budget import SCALED
 from _common import Array, machine, publish, say
 from _ledger import Ledger
+from _pages import to_page
 from _paper import METHODS, images_of, markdown, paper_scale, paper_tasks, table_rows, unit_image
 from _perceptual import fid, lpips_of, save_picture
 from _samplers import Task, cell, counted_prior, has_scale, tuned_scale
@@ -245,15 +246,17 @@ def perceived(
 
 
 @app.command(name="markdown")
-def tables(results: Path, /) -> None:
-    """Print the tables as Markdown.
+def tables(results: Path, /, *, into: Path | None = None) -> None:
+    """Print the tables as Markdown, or put them into a page between its marks.
 
     Parameters
     ----------
     results
         JSON of a run.
+    into
+        Page with the lines <!-- paper --> and <!-- end of paper -->.
     """
-    print(markdown(json.loads(results.read_text(encoding="utf-8"))))
+    to_page(markdown(json.loads(results.read_text(encoding="utf-8"))), into, "paper")
 
 
 if __name__ == "__main__":
