@@ -21,12 +21,11 @@ from typing import Annotated, Any
 import torch
 import torch._inductor.config
 from _common import machine, publish, say
+from _network import load_network
 from cyclopts import App, Parameter
 
 from napari_dps.allocator import memory_kept
 from napari_dps.device import choose_device
-from napari_dps.priors._folder import load_prior
-from napari_dps.priors.fluorescence import FOLDER
 
 Numbers = Annotated[tuple[int, ...], Parameter(negative="", consume_multiple=True)]
 SIGMA, TURNS, PRODUCTS = 0.5, 5, 2
@@ -64,8 +63,7 @@ def figures(prior: Any, x: torch.Tensor, device: str) -> dict[str, float]:
 
 def study(device: str, side: int, samples: int) -> dict[str, Any]:
     """Return the figures of one size and number of samples."""
-    prior: Any = load_prior(FOLDER, device, torch.float32)
-    prior.set_precision("float32")
+    prior = load_network(device, as_made=True)
     x = torch.randn((samples, 1, side, side), generator=torch.Generator().manual_seed(0)).to(device)
     found: dict[str, Any] = {"side": side, "samples": samples, "plain": figures(prior, x, device)}
     with torch.no_grad():

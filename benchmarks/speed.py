@@ -31,6 +31,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from _network import load_network
+
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("dps", "diffpir", "pigdm", "mmps", "daps")
 THEIRS = ("deepinv-dps", "deepinv-diffpir")
@@ -60,23 +62,6 @@ class Counted:
         self.seconds += time.process_time() - begin
         self.calls[kind] += 1
         return result
-
-
-def load_network(*, as_made: bool = False) -> Any:
-    """Return the shipped prior, its U-Net as diffusers made it or as this package runs it."""
-    import torch
-
-    from napari_dps.priors import _frozen
-    from napari_dps.priors._folder import load_prior
-    from napari_dps.priors.fluorescence import FOLDER
-
-    prior = load_prior(FOLDER, "cpu", torch.float32)
-    prior.set_precision("float32")  # which lays weights out with channels last, as in every run
-    if as_made:
-        for module in prior.network.unet.modules():
-            if type(module).__module__ == _frozen.__name__:
-                module.__class__ = type(module).__base__
-    return prior
 
 
 def counted_prior(counted: Counted) -> Any:

@@ -78,6 +78,8 @@ class FrozenActivation(nn.SiLU):
         if not x.requires_grad:
             return functional.silu(x, inplace=True)
         node = x.grad_fn
+        if not hasattr(node, "_saved_result2"):  # normalised by other means, as when compiled
+            return super().forward(x)
         with saved_tensors_hooks(lambda _: None, lambda _: norm.again(node)):
             return super().forward(x)
 
