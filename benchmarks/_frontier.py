@@ -150,10 +150,11 @@ def answer(found: dict[str, Any] | None) -> str:
 
 def table(report: dict[str, Any]) -> str:
     """Return a report's summary as Markdown."""
-    many = len(report["images"])
+    many, threads = len(report["images"]), report["machine"]["threads"]
+    timed = f"seconds on {threads} thread{'s' if threads > 1 else ''} of a CPU"
     lines = [
         f"{many} image{'s' if many > 1 else ''} of {report['side']}x{report['side']} pixels, "
-        f"{report['samples']} samples; seconds on {report['machine']['threads']} threads of a CPU. "
+        f"{report['samples']} samples; {timed}. "
         "Calls are those made for every sample. In square brackets: a point estimate, whose CRPS "
         "is its mean absolute error.",
         "",

@@ -19,8 +19,7 @@ PSNR and SSIM of the mean of the samples, in the truth's range; CRPS and interva
 interval with 4 samples) in photoelectrons, of phase retrieval in their root, after registration and
 one gain. Seconds are of the whole restoration, weights in memory.
 
-A run that was stopped goes on where it was: every cell is a line of the ledger. Cells of a run with
-``--diverse`` that is not finished lie in benchmarks/results/frontier-ledger.jsonl.
+A run that was stopped goes on where it was: every cell is a line of the ledger.
 """
 
 from __future__ import annotations
@@ -157,7 +156,8 @@ def main(
                     tell(row)
                     broken += "failed" in row
     wanted = {path.name for path in paths}
-    rows = [r for r in book.rows.values() if r["image"] in wanted and r["task"] in chosen]
+    done = [row for row in book.rows.values() if row["image"] in wanted]
+    rows = [row for name in chosen for row in done if row["task"] == name]
     scales = [
         {key: r[key] for key in (*KEYS, "psnr") if key in r}
         for r in book.rows.values()
