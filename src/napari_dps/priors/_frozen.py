@@ -65,23 +65,24 @@ class FrozenActivation(nn.SiLU):
         return super().forward(x)
 
 
-def freeze(unet: nn.Module) -> None:
-    """Freeze a diffusers U-Net, and let it keep less of a pass.
+def freeze(network: nn.Module) -> None:
+    """Freeze a network, and let it keep less of a pass.
 
     Its parameters stay where they are, under their names.
 
     Parameters
     ----------
-    unet : nn.Module
-        A ``UNet2DModel``.
+    network : nn.Module
+        A ``UNet2DModel``, or what holds one. Where an activation follows a normalisation, nothing
+        else may read what that returned.
     """
-    unet.requires_grad_(False)
+    network.requires_grad_(False)
     leaner = {
         nn.Conv2d: FrozenConvolution,
         nn.GroupNorm: FrozenNormalisation,
         nn.SiLU: FrozenActivation,
     }
-    for module in unet.modules():
+    for module in network.modules():
         kind = leaner.get(type(module))
         if kind is not None:
             module.__class__ = kind

@@ -142,8 +142,8 @@ class NetworkPrior(Prior):
     ) -> None:
         super().__init__()
         self.spectrum = spectrum
-        self.network = network.eval().requires_grad_(False)
-        freeze(network.unet)
+        self.network = network.eval()
+        freeze(network)
         self.sigma_min = float(sigma_min)
         self.sigma_max = float(sigma_max)
         self.data_std = network.sigma_data if data_std is None else float(data_std)
