@@ -15,7 +15,7 @@ def load_network(device: str = "cpu", *, as_made: bool = False) -> Any:
     as_made : bool
         Its U-Net as diffusers made it, which keeps more of a pass than ours.
     """
-    import torch
+    import torch  # late: deepinv has to come before diffusers
 
     from napari_dps.priors import _frozen
     from napari_dps.priors._folder import load_prior

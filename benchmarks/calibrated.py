@@ -31,9 +31,10 @@ from _common import clean_images, machine, publish, say
 from _pages import to_page
 from _samplers import has_scale
 from cyclopts import App, Parameter
+from exactness import drawing_kinds
 from intervals import BACKGROUND, LEVEL, TASKS, restored
 
-from napari_dps.components import component_class, registry
+from napari_dps.components import registry
 from napari_dps.errors import DPSError
 from napari_dps.recipe import Recipe
 from napari_dps.uncertainty.calibrate import calibrate
@@ -51,14 +52,10 @@ Words = Annotated[tuple[str, ...], Parameter(negative="", consume_multiple=True)
 app = App(help="Samplers compared by intervals that are scaled to cover, as JSON.")
 
 
-def drawing_kinds() -> list[str]:
-    """Return the samplers that draw one sample at a time, ``auto`` first."""
-    kinds = []
-    for kind in registry("sampler"):
-        cls: Any = component_class("sampler", kind)
-        if not (cls.point_estimate or cls.classical or cls.interacting or kind == "auto"):
-            kinds.append(kind)
-    return ["auto", *kinds]
+def compared_kinds() -> list[str]:
+    """Return ``auto``, and the samplers that draw one sample at a time."""
+    apart = (k for k in drawing_kinds() if not registry("sampler")[k].interacting)  # type: ignore[attr-defined]
+    return ["auto", *apart]
 
 
 def step_length(frontier: Path | None, task: str, kind: str, budget: str) -> float | None:
@@ -124,7 +121,7 @@ def main(
     images, rows = clean_images(data, crops), []
     for task in tasks:
         forward, photons = TASKS[task]
-        for kind in kinds or drawing_kinds():
+        for kind in kinds or compared_kinds():
             spent = budgets(kind, (budget,))[0]
             sampler: dict[str, Any] = {"kind": kind, **fields_for(kind, spent, samples)}
             row = {"task": task, "kind": kind, "budget": spent}

@@ -367,9 +367,9 @@ def markdown(results: Path, /, *, into: Path | None = None) -> None:
     """
     report = json.loads(results.read_text(encoding="utf-8"))
     settings = report["results"]
-    calls = {name: f"{name}, {report['draws'][name]} draws" for name in settings}
+    heads = [f"{name}, {report['draws'][name]} draws: p | inside 90 %" for name in settings]
     lines = [
-        "| ranked | " + " | ".join(f"{c}: p | inside 90 %" for c in calls.values()) + " |",
+        f"| ranked | {' | '.join(heads)} |",
         "|---" * (1 + 2 * len(settings)) + "|",
     ]
     for name in next(iter(settings.values())):

@@ -55,7 +55,7 @@ def test_it_runs_goes_on_and_makes_its_table(options, tmp_path, monkeypatch, cap
 
 
 def test_all_that_draw_take_part() -> None:
-    kinds = calibrated.drawing_kinds()
+    kinds = calibrated.compared_kinds()
     assert kinds[0] == "auto" and {"mmps", "daps", "dps", "ddrm"} < set(kinds)
     assert not {"smc", "pnp-admm", "wiener", "hio"} & set(kinds)
 
