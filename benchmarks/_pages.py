@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+from cyclopts import App
 
 
 def to_page(text: str, page: Path | None, mark: str) -> None:
@@ -27,3 +32,31 @@ def to_page(text: str, page: Path | None, mark: str) -> None:
     before, rest = whole.split(begin, 1)
     after = rest.split(end, 1)[1]
     page.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}", encoding="utf-8")
+
+
+def markdown_command(app: App, table: Callable[[dict[str, Any]], str], mark: str) -> None:
+    """Give a benchmark the command ``markdown FILE.json [--into PAGE.md]``.
+
+    Parameters
+    ----------
+    app
+        The benchmark's.
+    table
+        Makes Markdown of the JSON of a run.
+    mark
+        Of the place in a page.
+    """
+
+    def markdown(results: Path, /, *, into: Path | None = None) -> None:
+        """Print the table as Markdown, or put it into a page between its marks.
+
+        Parameters
+        ----------
+        results
+            JSON of a run.
+        into
+            Page with the two lines of marks.
+        """
+        to_page(table(json.loads(results.read_text(encoding="utf-8"))), into, mark)
+
+    app.command(markdown)

@@ -28,7 +28,7 @@ from typing import Annotated, Any
 import numpy as np
 from _budget import SCALED, budgets, fields_for
 from _common import clean_images, machine, publish, say
-from _pages import to_page
+from _pages import markdown_command
 from _samplers import has_scale
 from cyclopts import App, Parameter
 from exactness import drawing_kinds
@@ -176,18 +176,8 @@ def main(
     publish(report, out)
 
 
-@app.command
-def markdown(results: Path, /, *, into: Path | None = None) -> None:
-    """Print the tables as Markdown, or put them into a page between its marks.
-
-    Parameters
-    ----------
-    results
-        JSON of a run.
-    into
-        Page with the lines <!-- calibrated --> and <!-- end of calibrated -->.
-    """
-    report = json.loads(results.read_text(encoding="utf-8"))
+def table(report: dict[str, Any]) -> str:
+    """Return a report's tables as Markdown."""
     lines = [
         f"{report['crops']} real images, a crop of {report['size']}x{report['size']} pixels of "
         f"each, {report['samples']} samples, {report['budget']} network calls a sample "
@@ -211,7 +201,10 @@ def markdown(results: Path, /, *, into: Path | None = None) -> None:
             *(f"- `{r['kind']}`: {r['left_out']}" for r in part if "left_out" in r),
             "",
         ]
-    to_page("\n".join(lines).strip(), into, "calibrated")
+    return "\n".join(lines).strip()
+
+
+markdown_command(app, table, "calibrated")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ read off the files' names; the second command writes the gain over BM3D of each 
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +18,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from _common import publish, structure_of
-from _pages import to_page
+from _pages import markdown_command
 from cyclopts import App, Parameter
 from numpy.typing import NDArray
 
@@ -117,8 +116,9 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     }
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(report: dict[str, Any]) -> str:
     """Return the gain over BM3D in dB, by structure and noise level, as Markdown."""
+    rows = report["rows"]
     levels = sorted({row["noise"] for row in rows})
     kinds = sorted({row["structure"] for row in rows})
     lines = [
@@ -137,19 +137,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-@app.command
-def markdown(source: Path, *, into: Path | None = None) -> None:
-    """Write the gain over BM3D of each structure as a table.
-
-    Parameters
-    ----------
-    source
-        JSON of this benchmark.
-    into
-        Page between whose marks ``<!-- denoise -->`` it goes; printed where left out.
-    """
-    text = table(json.loads(source.read_text(encoding="utf-8"))["rows"])
-    to_page(text, into, "denoise")
+markdown_command(app, table, "denoise")
 
 
 def _bm3d(noisy: Array, level: float) -> Array:

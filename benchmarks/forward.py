@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from _common import machine, publish, say
 from _deepinv import load_deepinv
-from _pages import to_page
+from _pages import markdown_command
 from cyclopts import App, Parameter
 from torch import Tensor
 
@@ -349,18 +349,8 @@ def main(
     )
 
 
-@app.command
-def markdown(source: Path, *, into: Path | None = None) -> None:
-    """Write agreement and ratios of times as a table.
-
-    Parameters
-    ----------
-    source
-        JSON of this benchmark.
-    into
-        Page between whose marks ``<!-- deepinv -->`` it goes; printed where left out.
-    """
-    report = json.loads(source.read_text(encoding="utf-8"))
+def table(report: dict[str, Any]) -> str:
+    """Return agreement and ratios of times as a table."""
     lines = [
         f"deepinv {report['deepinv']}, {report['threads']} thread of a CPU, float32.",
         "",
@@ -375,8 +365,10 @@ def markdown(source: Path, *, into: Path | None = None) -> None:
         for part in (one, two):
             cells += [f"{part['ours ms']:.2f}", f"{part['ratio']:.2f}"]
         lines.append(f"| {' | '.join(cells)} |")
-    text = "\n".join(lines)
-    to_page(text, into, "deepinv")
+    return "\n".join(lines)
+
+
+markdown_command(app, table, "deepinv")
 
 
 if __name__ == "__main__":

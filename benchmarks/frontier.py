@@ -33,7 +33,7 @@ from _budget import FULL, SCALED, budgets, fields_for, kinds_of
 from _common import machine, publish, read, say
 from _frontier import draw, summary, table
 from _ledger import Ledger
-from _pages import to_page
+from _pages import markdown_command
 from _samplers import (
     Task,
     cell,
@@ -200,19 +200,7 @@ def charts(results: Path, /, *, folder: Path = Path("docs/images")) -> None:
         say(str(path))
 
 
-@app.command
-def markdown(results: Path, /, *, into: Path | None = None) -> None:
-    """Print the tables as Markdown, or put them into a page between its marks.
-
-    Parameters
-    ----------
-    results
-        JSON of a run.
-    into
-        Page with the lines <!-- frontier --> and <!-- end of frontier -->.
-    """
-    text = table(json.loads(results.read_text(encoding="utf-8")))
-    to_page(text, into, "frontier")
+markdown_command(app, table, "frontier")
 
 
 if __name__ == "__main__":

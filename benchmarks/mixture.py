@@ -17,7 +17,6 @@ a mode:
 
 from __future__ import annotations
 
-import json
 import time
 from itertools import product
 from pathlib import Path
@@ -35,7 +34,7 @@ from _mixture import (
     run,
     sliced_distance,
 )
-from _pages import to_page
+from _pages import markdown_command
 from cyclopts import App, Parameter
 
 from napari_dps.components import make
@@ -133,18 +132,9 @@ def main(
     publish({"what": __doc__, "rows": rows, "machine": machine()}, out)
 
 
-@app.command
-def markdown(results: Path, /, *, into: Path | None = None) -> None:
-    """Print the table as Markdown, or put it into a page between its marks.
-
-    Parameters
-    ----------
-    results
-        JSON of a run.
-    into
-        Page with the lines <!-- mixture --> and <!-- end of mixture -->.
-    """
-    rows = json.loads(results.read_text(encoding="utf-8"))["rows"]
+def table(report: dict[str, Any]) -> str:
+    """Return a report's table as Markdown."""
+    rows = report["rows"]
     columns = list(dict.fromkeys((row["task"], row["noise"]) for row in rows))
     lines = [
         "| sampler | " + " | ".join(f"{task}, noise {noise:g}" for task, noise in columns) + " |",
@@ -156,7 +146,10 @@ def markdown(results: Path, /, *, into: Path | None = None) -> None:
             row = next(r for r in rows if (r["sampler"], r["task"], r["noise"]) == (kind, *column))
             cells.append(f"{row['ratio']:.1f} ({row['modes']:.2f}; {row['modes_floor']:.2f})")
         lines.append(f"| `{kind}` | {' | '.join(cells)} |")
-    to_page("\n".join(lines), into, "mixture")
+    return "\n".join(lines)
+
+
+markdown_command(app, table, "mixture")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ one nearest to the truth is taken, which nobody could choose without the truth.
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 from _cases import BACKGROUND, MARGIN, PEAK, PIXEL, SIDE, Case, bound, cases
 from _common import Array, best_crop, clean_images, machine, photons, publish, read, say
-from _pages import to_page
+from _pages import markdown_command
 from cyclopts import App
 
 import napari_dps
@@ -225,19 +224,7 @@ def text_of(report: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-@app.command
-def markdown(source: Path, *, into: Path | None = None) -> None:
-    """Write the table for a page.
-
-    Parameters
-    ----------
-    source
-        JSON of this benchmark.
-    into
-        Page between whose marks ``<!-- models -->`` it goes; printed where left out.
-    """
-    text = text_of(json.loads(source.read_text(encoding="utf-8")))
-    to_page(text, into, "models")
+markdown_command(app, text_of, "models")
 
 
 if __name__ == "__main__":

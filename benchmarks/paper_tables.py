@@ -26,7 +26,6 @@ A run that was stopped goes on where it was: every cell is a line of the ledger.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,7 +33,7 @@ import numpy as np
 from _budget import SCALED
 from _common import Array, machine, publish, say
 from _ledger import Ledger
-from _pages import to_page
+from _pages import markdown_command
 from _paper import METHODS, images_of, markdown, paper_scale, paper_tasks, table_rows, unit_image
 from _perceptual import fid, lpips_of, save_picture
 from _samplers import Task, cell, counted_prior, has_scale, tuned_scale
@@ -245,18 +244,7 @@ def perceived(
     return found
 
 
-@app.command(name="markdown")
-def tables(results: Path, /, *, into: Path | None = None) -> None:
-    """Print the tables as Markdown, or put them into a page between its marks.
-
-    Parameters
-    ----------
-    results
-        JSON of a run.
-    into
-        Page with the lines <!-- paper --> and <!-- end of paper -->.
-    """
-    to_page(markdown(json.loads(results.read_text(encoding="utf-8"))), into, "paper")
+markdown_command(app, markdown, "paper")
 
 
 if __name__ == "__main__":

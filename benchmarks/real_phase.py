@@ -22,14 +22,13 @@ over the measured data, and for samples the chi-square per datum.
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 from _common import Array, Watcher, machine, publish, say
-from _pages import to_page
+from _pages import markdown_command
 from _panels import panels
 from cyclopts import App, Parameter
 
@@ -208,14 +207,14 @@ def main(
     )
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(report: dict[str, Any]) -> str:
     """Return the figures of a report as Markdown."""
     lines = [
         "| data | object | sampler | R-factor, classical | R-factor, ours | misfit of the samples "
         "| solved, classical | solved, ours | seconds |",
         "|---" * 9 + "|",
     ]
-    for row in rows:
+    for row in report["rows"]:
         size = " x ".join(map(str, row["object"][-2:]))
         size += ", complex" if len(row["object"]) == 3 else ""
         lines.append(
@@ -232,19 +231,7 @@ def share(row: dict[str, Any], end: str) -> str:
     return "" if found is None else f"{'yes' if row[f'solved{end}'] else 'no'} ({found:.2f})"
 
 
-@app.command
-def markdown(source: Path, *, into: Path | None = None) -> None:
-    """Write the figures as a table.
-
-    Parameters
-    ----------
-    source
-        JSON of this benchmark.
-    into
-        Page between whose marks ``<!-- real-phase -->`` it goes; printed where left out.
-    """
-    text = table(json.loads(source.read_text(encoding="utf-8"))["rows"])
-    to_page(text, into, "real-phase")
+markdown_command(app, table, "real-phase")
 
 
 def camera(run: Run) -> tuple[float, float]:

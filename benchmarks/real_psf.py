@@ -19,7 +19,6 @@ FOLDER/eval/deconv holds the files. No truth is known; printed before and after:
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,7 +26,7 @@ from typing import Annotated, Any
 import numpy as np
 import tifffile
 from _common import Array, Watcher, machine, publish, say
-from _pages import to_page
+from _pages import markdown_command
 from _panels import panels
 from cyclopts import App, Parameter
 
@@ -222,8 +221,9 @@ def main(
     publish({"what": "real blurred images", "machine": machine(), "cases": found}, out)
 
 
-def table(cases: dict[str, Any]) -> str:
+def table(report: dict[str, Any]) -> str:
     """Return the figures of a report as Markdown."""
+    cases = report["cases"]
     lines = [
         "| data | figure | measured | Richardson-Lucy | ours | misfit | seconds |",
         "|---" * 7 + "|",
@@ -252,19 +252,7 @@ def table(cases: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-@app.command
-def markdown(source: Path, *, into: Path | None = None) -> None:
-    """Write the figures as a table.
-
-    Parameters
-    ----------
-    source
-        JSON of this benchmark.
-    into
-        Page between whose marks ``<!-- real-psf -->`` it goes; printed where left out.
-    """
-    text = table(json.loads(source.read_text(encoding="utf-8"))["cases"])
-    to_page(text, into, "real-psf")
+markdown_command(app, table, "real-psf")
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ import numpy as np
 import scipy.stats
 import torch
 from _common import Array, machine, publish, say
-from _pages import to_page
+from _pages import markdown_command
 from cyclopts import App
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -354,18 +354,8 @@ def main(
     publish(report, out)
 
 
-@app.command
-def markdown(results: Path, /, *, into: Path | None = None) -> None:
-    """Print the table as Markdown, or put it into a page between its marks.
-
-    Parameters
-    ----------
-    results
-        JSON of a run.
-    into
-        Page with the lines <!-- sbc --> and <!-- end of sbc -->.
-    """
-    report = json.loads(results.read_text(encoding="utf-8"))
+def table(report: dict[str, Any]) -> str:
+    """Return a report's table as Markdown."""
     settings = report["results"]
     heads = [f"{name}, {report['draws'][name]} draws: p | inside 90 %" for name in settings]
     lines = [
@@ -378,7 +368,10 @@ def markdown(results: Path, /, *, into: Path | None = None) -> None:
             for found in settings.values()
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    to_page("\n".join(lines), into, "sbc")
+    return "\n".join(lines)
+
+
+markdown_command(app, table, "sbc")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,9 @@ def test_it_runs_goes_on_and_makes_its_table(options, tmp_path, monkeypatch, cap
     assert again["rows"] == report["rows"]
     page = tmp_path / "page.md"
     page.write_text("a\n<!-- calibrated -->\n<!-- end of calibrated -->\nb\n")
-    calibrated.markdown(options["out"], into=page)
+    calibrated.app(
+        ["markdown", str(options["out"]), "--into", str(page)], result_action="return_value"
+    )
     text = page.read_text()
     assert text.startswith("a\n<!-- calibrated -->") and text.endswith("end of calibrated -->\nb\n")
     assert f"| `dps` | {dps['seconds']:.1f} | {dps['lambda']:.2f} |" in text

@@ -222,7 +222,9 @@ def test_the_frontier_runs_stops_and_goes_on(data, tmp_path, monkeypatch, capsys
     page = tmp_path / "page.md"
     page.write_text("a\n<!-- frontier -->\nold\n<!-- end of frontier -->\nb\n", encoding="utf-8")
     for _ in range(2):
-        frontier.markdown(options["out"], into=page)
+        frontier.app(
+            ["markdown", str(options["out"]), "--into", str(page)], result_action="return_value"
+        )
         assert page.read_text(encoding="utf-8") == (
             f"a\n<!-- frontier -->\n\n{text}\n\n<!-- end of frontier -->\nb\n"
         )

@@ -77,7 +77,7 @@ def test_a_run_that_was_ended_goes_on_and_gives_the_same(tmp_path, capsys):
     assert chart.stat().st_size > 1000
     out = tmp_path / "ranks.json"
     out.write_text(json.dumps(second))
-    sbc.markdown(out)
+    sbc.app(["markdown", str(out)], result_action="return_value")
     table = capsys.readouterr().out.splitlines()
     found = second["results"]["20 calls"]["misfit"]
     assert table[0].count("|") == table[-1].count("|") == 6

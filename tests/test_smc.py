@@ -375,7 +375,7 @@ def test_the_table_of_the_mixture_is_made(tmp_path, capsys) -> None:
     (row,) = json.loads(out.read_text())["rows"]
     assert row["ratio"] == pytest.approx(row["distance"] / row["distance_floor"], rel=0.05)
     capsys.readouterr()
-    mixture.markdown(out)
+    mixture.app(["markdown", str(out)], result_action="return_value")
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "| sampler | 2D, noise 1 |"
     assert lines[-1].startswith(f"| `pigdm` | {row['ratio']:.1f} (")
