@@ -236,7 +236,10 @@ def draw(rows: list[dict[str, Any]], title: str, path: Path, kinds: list[str]) -
         else:
             high = min(high, 6 * float(np.quantile(values, 0.1)))
         cut = bool((np.clip(values, low, high) != values).any())
-        room = 0.06 * (high - low) or 1.0
+        # Places are found as the axis shows them: half the CRPS looks alike at any level.
+        scale, back = (np.log, np.exp) if key == "crps" and low > 0 else (np.array, np.array)
+        bottom, top = float(scale(low)), float(scale(high))
+        room = 0.06 * (top - bottom) or 1.0
         for one, against in zip(line, ("seconds", "calls"), strict=True):
             ends = []
             for n, kind in enumerate(kinds):
@@ -255,10 +258,11 @@ def draw(rows: list[dict[str, Any]], title: str, path: Path, kinds: list[str]) -
                 at = float(np.clip(r[key], low, high))
                 one.plot(r[against], at, "*", ms=15, mfc="none", mec="black", mew=1.4, zorder=5)
                 ends.append((f"auto = {r['sampler']}", r[against], at, "black"))
-            places = spread([e[2] for e in ends], 1.15 * room, low - room, high + room)
+            heights = [float(scale(e[2])) for e in ends]
+            places = spread(heights, 1.15 * room, bottom - room, top + room)
             for (name, x_end, y_end, colour), place in zip(ends, places, strict=True):
                 one.annotate(
-                    name, (x_end, y_end), (1.02, place),
+                    name, (x_end, y_end), (1.02, float(back(place))),
                     textcoords=one.get_yaxis_transform(), fontsize=7.5, color=colour, va="center",
                     arrowprops={"arrowstyle": "-", "color": colour, "lw": 0.4, "alpha": 0.5},
                 )  # fmt: skip
@@ -266,7 +270,12 @@ def draw(rows: list[dict[str, Any]], title: str, path: Path, kinds: list[str]) -
             one.xaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
             one.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}"))
             one.xaxis.set_minor_formatter(NullFormatter())
-            one.set_ylim(low - 1.5 * room, high + 1.5 * room)
+            if scale is np.log:
+                one.set_yscale("log")
+                one.yaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
+                one.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+                one.yaxis.set_minor_formatter(NullFormatter())
+            one.set_ylim(float(back(bottom - 1.5 * room)), float(back(top + 1.5 * room)))
             one.grid(alpha=0.25)
             one.tick_params(labelsize=8)
         line[0].set_ylabel(label + (" (at the edge: worse still)" if cut else ""), fontsize=9)
