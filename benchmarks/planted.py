@@ -178,7 +178,7 @@ def judge(kind: str, rows: list[dict[str, Any]]) -> dict[str, Any]:
         "gate": [low, high],
         "passed": None if share is None else low <= share <= high,
         "nominal_passed": None if nominal is None else low <= nominal <= high,
-        "seconds_per_case": float(np.mean([row["seconds"] for row in rows])),
+        "seconds_per_case": float(np.median([row["seconds"] for row in rows])),
         "calls": rows[0]["calls"],
         "truth_mean_std": [
             [round(float(v), 4) for v in (t, m.value[0], m.std[0])]
