@@ -55,8 +55,9 @@ def markdown_command(app: App, table: Callable[[dict[str, Any]], str], mark: str
         results
             JSON of a run.
         into
-            Page with the two lines of marks.
+            Page with two lines of comments, "MARK" and "end of MARK".
         """
         to_page(table(json.loads(results.read_text(encoding="utf-8"))), into, mark)
 
+    markdown.__doc__ = str(markdown.__doc__).replace("MARK", mark)
     app.command(markdown)

@@ -213,7 +213,7 @@ def rivals(rows: list[dict[str, Any]]) -> list[str]:
     return lines or [f"Nothing {'beats' if compared else 'was compared with'} DPS in any task."]
 
 
-def markdown(report: dict[str, Any]) -> str:
+def table(report: dict[str, Any]) -> str:
     """Return a report's tables."""
     rows, text = report["table"], []
     shown = [k for k in HIGHER if any(r[k] is not None for r in rows)]

@@ -34,7 +34,7 @@ from _budget import SCALED
 from _common import Array, machine, publish, say
 from _ledger import Ledger
 from _pages import markdown_command
-from _paper import METHODS, images_of, markdown, paper_scale, paper_tasks, table_rows, unit_image
+from _paper import METHODS, images_of, paper_scale, paper_tasks, table, table_rows, unit_image
 from _perceptual import fid, lpips_of, save_picture
 from _samplers import Task, cell, counted_prior, has_scale, tuned_scale
 from cyclopts import App, Parameter
@@ -158,7 +158,7 @@ def main(
         "machine": machine(),
     }
     publish(report, out)
-    say(markdown(report))
+    say(table(report))
     if broken:
         raise SystemExit(f"{broken} cells failed for reasons nobody foresaw; see above")
 
@@ -244,7 +244,7 @@ def perceived(
     return found
 
 
-markdown_command(app, markdown, "paper")
+markdown_command(app, table, "paper")
 
 
 if __name__ == "__main__":

@@ -251,6 +251,12 @@ def test_another_recipe_is_refused_or_flagged(parts, words) -> None:
         flagged = other.calibrated(found, flag=True)
     assert flagged.report["calibration"].startswith("calibrated on 19 images of another recipe: ")
     assert words in flagged.report["warnings"][-1]
+    # One that was applied after it leaves nothing of the first.
+    parts = parts_of(recipe, report, len(samples))
+    right = flagged.calibrated(found.model_copy(update={"parts": parts}))
+    assert right.report["calibration"] == "calibrated on 19 images"
+    assert not any("another recipe" in warning for warning in right.report["warnings"])
+    assert sum("bound loose" in warning for warning in right.report["warnings"]) == 1
 
 
 def test_what_is_read_from_the_image_need_not_agree() -> None:

@@ -77,3 +77,13 @@ def test_make_targets_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in re.findall(r"^make (\w+)", "\n".join(blocks("sh")), flags=re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
+
+
+def test_results_of_benchmarks_are_json_and_all_that_pages_name_are_there() -> None:
+    results = ROOT / "benchmarks" / "results"
+    for path in sorted(results.glob("*.json")):
+        assert json.loads(path.read_text(encoding="utf-8")), path.name
+    pages = [README, *(p.read_text(encoding="utf-8") for p in (ROOT / "docs").glob("*.md"))]
+    named = {name for page in pages for name in re.findall(r"results/([\w-]+\.json)", page)}
+    assert len(named) > 10
+    assert not {name for name in named if not (results / name).exists()}

@@ -212,6 +212,42 @@ def test_a_volume_is_shown_by_its_greatest_values():
     assert flat(volume, "TZYX", 0)[0].max() == 0
 
 
+def test_frames_are_not_mixed_with_parts_of_one_object():
+    stack = np.arange(4.0)[:, None, None] * np.ones((4, 3, 3))
+    assert flat(stack, "ZYX", 1, "YX")[0].max() == 1  # planes that were restored one by one
+    assert flat(stack[:2], "CYX", 1, "YX")[0].max() == 1  # channels
+    both = np.stack([3 * stack, 4 * stack], axis=1)  # real and imaginary part of each frame
+    shown, how = flat(both, "TCYX", 2, "CYX")
+    assert how == "magnitude" and shown.shape == (3, 3) and (shown == 10).all()
+    colours, how = flat(np.zeros((2, 3, 4, 5)), "TCYX", 1, "CYX")
+    assert colours.shape == (3, 4, 5) and how == ""
+
+
+def test_a_constant_frame_is_not_shown_and_a_result_knows_its_axes(tmp_path):
+    rng = np.random.default_rng(6)
+    stack = rng.poisson(20, (3, 16, 16)).astype(np.float32)
+    stack[0] = 7
+    found = reconstruct(
+        stack, axes="TYX", noise="poisson", prior="gaussian",
+        sampler={"kind": "mmps", "steps": 3}, samples=2,
+    )  # fmt: skip
+    assert found.report["object_axes"] == "YX" and found.report["frames_constant"] == [0]
+    captions = [str(image["alt"]) for image in Tags(text_of(found, tmp_path)).images]
+    assert not any("frame 0" in words for words in captions)
+
+
+def test_a_result_that_was_saved_in_part_has_a_page(restored, tmp_path):
+    back = Result.load(restored.save(tmp_path / "r.tif", write=("mean",)))
+    assert back.holds("mean") and not back.holds("std") and not back.holds("samples")
+    text = text_of(back, tmp_path)
+    assert "saved without std: no picture shows it" in text and "Posterior mean" in text
+
+
+def test_figures_of_several_levels_are_words():
+    rows = dict(page_module._rows({"levels": [{"level": 0.1, "bounds": {"paper": -2.0}}]}))
+    assert rows == {"levels, 1": "level 0.1, bounds paper -2"}
+
+
 def test_other_suffixes_are_refused(restored, tmp_path):
     with pytest.raises(InputError, match=r"saved as \.html"):
         restored.save_report(tmp_path / "page.pdf")

@@ -278,7 +278,7 @@ def test_paper_tables_run_and_go_on(data, tmp_path, monkeypatch, capsys) -> None
     assert psnr(restored, truth) > shown - 0.1  # clipped to the truth's range
     monkeypatch.setattr(paper_tables, "cell", None)  # nothing is left to compute
     paper_tables.main(**options)
-    text = _paper.markdown(report)
+    text = _paper.table(report)
     assert "**Linear problems, poisson noise**" in text
     assert "DPS is beaten in PSNR by `auto`" in text
     assert "- `dps` refused: 'image' has 6 x 6 pixels" in text
@@ -297,7 +297,7 @@ def test_tables_mark_the_best_and_say_what_beats_dps() -> None:
         return {"noise": "gaussian", "task": "box", "kind": kind, **figures, **more}
 
     rows = [mean("dps", 20.0), mean("ddrm", 22.0), mean("mcg", None, refused="no")]
-    text = _paper.markdown({"table": rows})
+    text = _paper.table({"table": rows})
     assert "| `ddrm` | **22.00** / **0.500** |" in text
     assert "| `mcg` | refused |" in text
     assert text.endswith("gaussian noise: DPS is beaten in PSNR by `ddrm` (by 2.0 dB).")

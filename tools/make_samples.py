@@ -147,7 +147,7 @@ def main(folder: Path) -> None:
     blur = {"kind": "gaussian-blur", "sigma": 2.0}
     wide = photons(crop(image("bdc789019cee"), 215, 546, MARGIN), 30, 1)
     measured = napari_dps.simulate(wide, seed=1, forward=blur, noise=counts)
-    save("nuclei_blur", inner(measured), inner(wide), blur, counts, samples=16)
+    save("nuclei_blur", inner(measured), inner(wide), blur, counts, samples=20)
 
     lost = {"kind": "random-inpaint", "missing": 0.8, "mask_seed": 7}
     truth = photons(crop(image("8b59819fbc92"), 110, 300), 100, 2)

@@ -96,6 +96,19 @@ class Posterior:
             self._arrays["std"] = np.sqrt(total / max(self._count - 1, 1)).astype(np.float32)
         return self._arrays["std"]
 
+    def holds(self, what: str) -> bool:
+        """Whether there is such an array: a file may have been saved without it.
+
+        Parameters
+        ----------
+        what : {"samples", "mean", "std"}
+            Which. A point estimate has no std.
+        """
+        if self.point_estimate:
+            return what != "std"
+        derived = what in ("mean", "std") and "samples" in self._arrays
+        return what in self._arrays or derived
+
     def quantile(self, q: float) -> NDArray[np.float32]:
         """Per-pixel quantile of the posterior, honest about the number of samples.
 

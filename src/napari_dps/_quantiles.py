@@ -43,15 +43,24 @@ def samples_needed(level: float) -> int:
     return _ceil((1.0 + level) / (1.0 - level))
 
 
-def check_level(level: float, count: int) -> None:
+def check_level(level: float, count: int, each: int = 1) -> None:
     """Refuse an interval that `count` samples cannot give.
+
+    Parameters
+    ----------
+    level : float
+        Probability inside.
+    count : int
+        Samples that there are.
+    each : int
+        Samples that make one draw: 2 where pairs of them are compared.
 
     Raises
     ------
     InputError
         If `level` is not between 0 and 1, or needs more samples.
     """
-    needed = samples_needed(level)
+    needed = samples_needed(level) * each
     if count < needed:
         raise InputError(
             f"a {level:g} interval needs at least {needed} samples; there are {count}: "

@@ -192,6 +192,7 @@ def report(run: Run, done: list[int], chi2: Any) -> dict[str, Any]:
         "forward": run._fields.get("forward", {}),
         "saturated": dict(run._prepared.saturated),
         "frames_constant": list(run._prepared.constant),
+        "object_axes": run._datum.object_axes,
         "calibration": "nominal",
         "point_estimate": run.recipe.sampler.point_estimate,
     }

@@ -16,6 +16,7 @@ from plugin.fake_result import PIXEL, SIDE, UM, add_result, physical, scene
 from napari_dps.plugin.measure_choices import CHOICES
 from napari_dps.plugin.measure_sources import result_of
 from napari_dps.uncertainty.measure_calibration import calibrate_measurement
+from napari_dps.uncertainty.regions import RegionMean
 
 WAIT = 30_000
 
@@ -145,7 +146,25 @@ def test_two_results_are_correlated(qtbot: Any, dock: Any, viewer: Any) -> None:
     add_result(viewer, "other", samples=30)
     found = measured(qtbot, dock, "colocalisation")
     assert found.names == ("pearson", "M1", "M2") and len(found.draws) == 20
-    assert found.value[0] > 0.9
+    # Spots agree; the noise of one sample must not meet that of the same number.
+    assert 0.9 < found.value[0] < 0.9999
+    same = result_of(viewer.layers["other samples"]).samples[:20]
+    np.testing.assert_array_equal(same, result_of(viewer.layers["cells samples"]).samples)
+
+
+def test_labels_that_change_with_time_are_those_of_their_frame() -> None:
+    from napari_dps.plugin.measure_choices import _by_frame
+
+    labels = np.zeros((3, 4, 4), int)
+    labels[0, 0], labels[1, 1], labels[2, 1:3] = 1, 1, 2
+    image = np.arange(48.0).reshape(3, 4, 4)
+    found = _by_frame(RegionMean, labels, "TYX")(image)
+    assert found == {
+        "mean 1, frame 0": 1.5, "mean 1, frame 1": 21.5, "mean 2, frame 2": image[2, 1:3].mean(),
+    }  # fmt: skip
+    turned = _by_frame(RegionMean, np.moveaxis(labels, 0, 2), "YXT")(np.moveaxis(image, 0, 2))
+    assert turned == found
+    assert set(_by_frame(RegionMean, labels, "ZYX")(image)) == {"mean 1", "mean 2"}
 
 
 def test_planes_of_a_stack(qtbot: Any, viewer: Any) -> None:
@@ -160,6 +179,14 @@ def test_planes_of_a_stack(qtbot: Any, viewer: Any) -> None:
     qtbot.addWidget(dock)
     found = measured(qtbot, dock, "mean")
     assert found.names == ("mean 1, frame 0", "mean 1, frame 1", "mean 1, frame 2")
+    volume = np.zeros((3, *SIDE), int)
+    volume[1, 10:15, 8:13], volume[2, 10:15, 20:25] = 7, 8
+    viewer.add_labels(
+        volume, name="cells in 3D", scale=(0.3, PIXEL, PIXEL), translate=(0, 5, 6),
+        units=("micrometer",) * 3,
+    )  # fmt: skip
+    dock.places.setCurrentIndex(dock.places.findText("cells in 3D"))
+    assert measured(qtbot, dock, "mean").names == ("mean 7", "mean 8")
     viewer.dims.set_current_step(1, 2)
     viewer.add_shapes([physical((12, 2), (12, 30))], shape_type="line")
     assert measured(qtbot, dock, "distance").value[0] == pytest.approx(1.2, abs=0.03)
@@ -174,7 +201,7 @@ def test_planes_of_a_stack(qtbot: Any, viewer: Any) -> None:
         ("mean", "There is no layer with regions"),
         ("fwhm", "There is no layer with a line"),
         ("colocalisation", "needs a second result"),
-        ("frc", "needs at least 19 samples; there are 10"),
+        ("frc", "needs at least 38 samples; there are 20"),
     ],
 )
 def test_one_sentence_for_what_is_missing(
@@ -390,3 +417,46 @@ def test_a_dock_that_is_thrown_away_stops(make_napari_viewer: Any, qtbot: Any) -
     assert not dock.show_panel._timer.isActive()
     dock.shut_down()
     dock.deleteLater()
+
+
+# ---------------------------------------------------------------- saved results
+
+
+@pytest.mark.parametrize("name", ["kept.ome.tif", "kept.ome.zarr"])
+def test_a_saved_result_comes_back_as_layers(
+    qtbot: Any, viewer: Any, tmp_path: Path, name: str
+) -> None:
+    from napari_dps.plugin.measure_widget import MeasureWidget
+
+    if name.endswith("zarr"):
+        pytest.importorskip("zarr")
+    before = result_of(add_result(viewer))
+    path = before.save(tmp_path / name)
+    viewer.layers.clear()
+    dock = MeasureWidget(viewer)
+    qtbot.addWidget(dock)
+    inside = path / "zarr.json" if path.is_dir() else path
+    dock.open_button.open(inside)
+    qtbot.waitUntil(lambda: not dock.busy, timeout=WAIT)
+    assert [layer.name for layer in viewer.layers] == ["cells samples", "cells std", "cells mean"]
+    back = result_of(viewer.layers["cells samples"])
+    np.testing.assert_array_equal(back.samples, before.samples)
+    assert (back.axes, back.scale, back.units) == (before.axes, before.scale, before.units)
+    assert back.translate == pytest.approx(before.translate) and back.recipe == before.recipe
+    viewer.add_points(physical((12, 2), (12, 30)))
+    assert measured(qtbot, dock, "distance").value[0] == pytest.approx(1.2, abs=0.03)
+    dock.shut_down()
+
+
+def test_what_a_saved_result_lacks_is_told(
+    qtbot: Any, dock: Any, viewer: Any, tmp_path: Path, notes: list[Any]
+) -> None:
+    path = result_of(viewer.layers["cells samples"]).save(tmp_path / "m.tif", write=("mean",))
+    viewer.layers.clear()
+    dock.open_button.open(path)
+    finish(qtbot, dock)
+    assert [layer.name for layer in viewer.layers] == ["cells mean"]
+    assert dock.status.text() == "opened 'cells'; its file holds no samples and no std"
+    dock.open_button.open(tmp_path / "none.tif")
+    finish(qtbot, dock)
+    assert "none.tif" in notes.pop().message

@@ -11,12 +11,14 @@ import pytest
 from plugin.fake_result import PIXEL, SIDE, UM, add_result, physical
 
 from napari_dps.errors import InputError
+from napari_dps.plugin.layers import world_point
 from napari_dps.plugin.measure_sources import (
     image_transform,
     is_samples,
     line_in_pixels,
     region_labels,
     result_of,
+    shown_frame,
 )
 from napari_dps.result import Result
 
@@ -69,6 +71,48 @@ def test_regions_in_any_grid_land_on_the_right_pixels(viewer: Any) -> None:
     assert list(rows) == [0, 2, 3] and len(found) == 2
     np.testing.assert_array_equal(found[1] == 4, labels == 4)
     assert set(np.unique(found[0])) == {0, 1, 3}
+
+
+def test_labels_of_a_stack_are_taken_frame_by_frame(viewer: Any) -> None:
+    stack = {
+        "scale": (0.3, PIXEL, PIXEL),
+        "translate": (0.0, 5.0, 6.0),
+        "units": ("micrometer",) * 3,
+    }
+    samples = add_result(viewer, shape=(3, *SIDE), **stack)
+    labels = np.zeros((3, *SIDE), int)
+    for k in range(3):
+        labels[k, 2 + k : 6, 3:9] = k + 1
+    own = viewer.add_labels(labels, **stack)
+    viewer.dims.set_current_step(1, 1)
+    rows, (found,) = region_labels(own, samples, world_point(viewer))
+    assert list(rows) == [1, 2, 3]
+    np.testing.assert_array_equal(found, labels)
+    same = viewer.add_labels(np.stack([labels[1]] * 3), **stack)
+    np.testing.assert_array_equal(region_labels(same, samples, (0.0,) * 4)[1][0], labels[1])
+
+
+def test_layers_in_other_units_of_length_meet(viewer: Any) -> None:
+    stack = {
+        "scale": (0.3, PIXEL, PIXEL),
+        "translate": (0.0, 5.0, 6.0),
+        "units": ("micrometer",) * 3,
+    }
+    samples = add_result(viewer, shape=(5, *SIDE), **stack)
+    labels = np.zeros(SIDE, int)
+    labels[2:6, 3:9] = 4
+    nanometres = {"scale": (100.0, 100.0), "translate": (5000.0, 6000.0), "units": ("nm", "nm")}
+    regions = viewer.add_labels(labels, **nanometres)
+    viewer.dims.set_current_step(1, 1)
+    point = world_point(viewer)
+    assert shown_frame(samples, point, 2) == (1,)
+    rows, (found,) = region_labels(regions, samples, point)
+    assert list(rows) == [4]
+    np.testing.assert_array_equal(found, labels)
+    shapes = viewer.add_shapes(
+        [np.array([[6.2, 6.2], [6.2, 9.0]]) * 1000], shape_type="line", units=("nm", "nm")
+    )
+    assert line_in_pixels(shapes, samples).start == pytest.approx((12, 2))
 
 
 def test_an_ellipse_is_as_large_as_it_should_be(viewer: Any) -> None:

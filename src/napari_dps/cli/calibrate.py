@@ -95,7 +95,7 @@ def calibrate(**given: Any) -> int:
     recipe = recipe_from(given)
     # Only now, so that a mistake is told without waiting for torch.
     from napari_dps.uncertainty.calibrate import calibrate as fit
-    from napari_dps.uncertainty.calibration import too_few
+    from napari_dps.uncertainty.conformal import too_few
 
     quiet = bool(given.get("quiet"))
     crops = given.get("crops", 100)

@@ -123,10 +123,7 @@ def _load(path: Path) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None,
 
 
 def _held(result: Any, what: str) -> np.ndarray | None:
-    try:
-        return np.asarray(getattr(result, what))
-    except InputError:  # saved without them, or a point estimate has none
-        return None
+    return np.asarray(getattr(result, what)) if result.holds(what) else None
 
 
 def _register(

@@ -68,6 +68,35 @@ def _usable(letters: Sequence[str]) -> bool:
     return "?" not in letters and len(set(letters)) == len(letters) and {"Y", "X"} <= set(letters)
 
 
+def world_point(viewer: Any) -> tuple[float, ...]:
+    """Return where a viewer's sliders stand, in micrometres along axes of length.
+
+    ``viewer.dims.point`` itself is in units that the layers have in common: the finest of them.
+    """
+    dims = viewer.dims
+    units = getattr(dims, "units", None)  # napari has them since 0.9
+    if units is None:
+        units = max((layer.units for layer in viewer.layers), key=len, default=())
+    factors = [1.0] * (len(dims.point) - len(units)) + [_length(unit) for unit in units]
+    return tuple(float(p) * f for p, f in zip(dims.point, factors, strict=True))
+
+
+def data_point(layer: Layer, point: Sequence[float]) -> np.ndarray:
+    """Return the pixel of a layer at a point as `world_point` gives it, or one of the same kind."""
+    own = np.asarray(point, dtype=float)[-layer.ndim :]
+    return np.asarray(layer.world_to_data(own / [_length(unit) for unit in layer.units]))
+
+
+def place_of(layer: Layer, pixel: Any) -> np.ndarray:
+    """Return where a pixel of a layer lies, in micrometres along axes of length."""
+    return np.asarray(layer.data_to_world(pixel)) * [_length(unit) for unit in layer.units]
+
+
+def _length(unit: Any) -> float:
+    """Return a unit in micrometres; 1 where it is no length."""
+    return to_micrometer(str(unit)) or 1.0
+
+
 def layer_pixel_size(layer: Layer) -> PixelSize:
     """Return the pixel size that a layer carries itself (cheap)."""
     factors = [to_micrometer(str(unit)) for unit in layer.units]
@@ -154,7 +183,7 @@ def visible_region(layer: ImageLayer, viewer: Any) -> Region:
         )
     shape = source_data(layer).shape
     low, high = np.asarray(layer.corner_pixels)
-    point = layer.world_to_data(viewer.dims.point)
+    point = data_point(layer, world_point(viewer))
     slices = []
     for axis in range(layer.ndim):
         size = int(shape[axis])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image as ImageLayer
@@ -24,6 +24,9 @@ from napari_dps.plugin.measure_sources import (
 )
 from napari_dps.result import Result
 from napari_dps.uncertainty.measure import Measurement, measure
+
+if TYPE_CHECKING:
+    from napari_dps.uncertainty.regions import RegionMean
 
 __all__ = ["CHOICES", "Choice", "Inputs", "prepare"]
 
@@ -100,7 +103,7 @@ class Inputs:
     samples : Image layer
         Of the result.
     point : sequence of float
-        The viewer's ``dims.point``: which frame is on display.
+        Where the viewer's sliders stand, see `world_point`: which frame is on display.
     level : float
         Probability inside the interval.
     where : Layer or None
@@ -135,7 +138,7 @@ def prepare(choice: Choice, inputs: Inputs) -> Callable[[], tuple[Measurement, A
     """
     samples = inputs.samples
     count = int(source_data(samples).shape[0])
-    check_level(inputs.level, count // 2 if choice.key == "frc" else count)
+    check_level(inputs.level, count, each=2 if choice.key == "frc" else 1)
     if choice.needs == "regions":
         return _regions(choice, inputs)
     if choice.needs == "line":
@@ -190,12 +193,13 @@ def _regions(choice: Choice, inputs: Inputs) -> Callable[[], tuple[Measurement, 
         rows, images = region_labels(where, inputs.samples, inputs.point)
         result = result_of(inputs.samples)
         unit = intensity_unit(result.recipe)
-        parts: list[RegionMean] = [
-            RegionSum(labels, unit, background=background)
-            if choice.key == "sum"
-            else RegionMean(labels, unit)
-            for labels in images
-        ]
+
+        def of(labels: NDArray[np.int64]) -> RegionMean:
+            if choice.key == "sum":
+                return RegionSum(labels, unit, background=background)
+            return RegionMean(labels, unit)
+
+        parts = [_by_frame(of, labels, result.axes) for labels in images]
 
         def every(image: NDArray[Any]) -> dict[str, float]:
             found = [pair for part in parts for pair in part(image).items()]
@@ -204,6 +208,28 @@ def _regions(choice: Choice, inputs: Inputs) -> Callable[[], tuple[Measurement, 
         return measure(result, every, level=inputs.level, unit=unit), rows
 
     return run
+
+
+def _by_frame(
+    of: Callable[[NDArray[np.int64]], RegionMean], labels: NDArray[np.int64], axes: str
+) -> Callable[[NDArray[Any]], dict[str, float]]:
+    """Return what measures the labels of each frame in that frame; along Z they are one region."""
+    others = [k for k, letter in enumerate(axes) if letter not in "ZYX"]
+    if labels.ndim == 2 or not others:
+        return of(labels)
+    moved = np.moveaxis(labels, others, range(len(others)))
+    frames = moved.reshape(-1, *moved.shape[len(others) :])
+    parts = [(f, of(frame)) for f, frame in enumerate(frames) if frame.any()]
+
+    def every(image: NDArray[Any]) -> dict[str, float]:
+        placed = np.moveaxis(image, others, range(len(others))).reshape(frames.shape)
+        return {
+            f"{name}, frame {f}": value
+            for f, part in parts
+            for name, value in part(placed[f]).items()
+        }
+
+    return every
 
 
 def _number(name: str) -> int:
@@ -281,7 +307,7 @@ def _need_square(samples: ImageLayer, what: str) -> None:
 
 
 def _second(inputs: Inputs) -> Callable[[], Measurement]:
-    from napari_dps.uncertainty.colocalisation import Colocalisation
+    from napari_dps.uncertainty.colocalisation import colocalise
 
     first, second = inputs.samples, inputs.second
     if second is None or second is first:
@@ -304,10 +330,7 @@ def _second(inputs: Inputs) -> Callable[[], Measurement]:
     def run() -> Measurement:
         one = _frame(inputs, keep)
         two = _frame(replace(inputs, samples=second), keep)
-        # Sample k of the one beside sample k of the other: both posteriors' spread counts.
-        pairs = np.stack([one.samples[:count], two.samples[:count]], axis=1)
-        partners = one.pairs or two.pairs
-        return measure(pairs, Colocalisation(axis=0), level=inputs.level, pairs=partners)
+        return colocalise(one, two, level=inputs.level)
 
     return run
 

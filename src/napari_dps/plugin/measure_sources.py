@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from napari_dps.errors import DPSError, InputError
 from napari_dps.image import to_micrometer
-from napari_dps.plugin.layers import _ONE_LETTER, KEY, source_data
+from napari_dps.plugin.layers import _ONE_LETTER, KEY, data_point, place_of, source_data
 from napari_dps.recipe import Recipe
 from napari_dps.result import Result
 
@@ -89,16 +89,12 @@ def same_place(first: ImageLayer, second: ImageLayer) -> bool:
     last[0] = 0.0  # samples have no place
     corners = [np.zeros(len(last)), last, np.append(last[:-1], 0.0)]
     here, there = (
-        np.array([layer.data_to_world(corner) for corner in corners])[:, 1:] * _micrometers(layer)
+        np.array([place_of(layer, corner) for corner in corners])[:, 1:]
         for layer in (first, second)
     )
-    half = np.abs(np.asarray(first.scale)[1:]) * _micrometers(first) / 2
+    lengths = [to_micrometer(str(unit)) or 1.0 for unit in first.units[1:]]
+    half = np.abs(np.asarray(first.scale)[1:]) * lengths / 2
     return bool((np.abs(here - there) <= half).all())
-
-
-def _micrometers(layer: ImageLayer) -> NDArray[np.float64]:
-    """Return the length of a layer's units, axis by axis; 1 where they are no length."""
-    return np.array([to_micrometer(str(unit)) or 1.0 for unit in layer.units[1:]])
 
 
 def intensity_unit(recipe: Recipe | None) -> str:
@@ -133,11 +129,11 @@ def shown_frame(layer: ImageLayer, point: Any, keep: int) -> tuple[int, ...]:
     layer : Image layer
         Samples.
     point : sequence of float
-        The viewer's ``dims.point``.
+        Where the viewer's sliders stand, see `world_point`.
     keep : int
         How many of the last axes make a picture.
     """
-    at = np.asarray(layer.world_to_data(point))[1 : layer.ndim - keep]
+    at = data_point(layer, point)[1 : layer.ndim - keep]
     sizes = source_data(layer).shape[1 : layer.ndim - keep]
     return tuple(int(np.clip(round(float(p)), 0, n - 1)) for p, n in zip(at, sizes, strict=True))
 
@@ -148,23 +144,25 @@ def shown_frame(layer: ImageLayer, point: Any, keep: int) -> tuple[int, ...]:
 def region_labels(
     regions: Layer, samples: ImageLayer, point: Any
 ) -> tuple[NDArray[np.int64], list[NDArray[np.int64]]]:
-    """Return regions in the pixels of a result's last two axes, whatever grid they were drawn on.
+    """Return regions in the pixels of a result, whatever grid they were drawn on.
 
     Parameters
     ----------
     regions : Labels or Shapes layer
-        Shapes that enclose something count; labels of several frames are those on display.
+        Shapes that enclose something count, in every frame, whichever they were drawn on.
     samples : Image layer
         Of the result.
     point : sequence of float
-        The viewer's ``dims.point``.
+        Where the viewer's sliders stand, see `world_point`: says which labels, along axes that the
+        result does not have.
 
     Returns
     -------
     rows : ndarray, shape (K,)
         Row of each region in its layer's features: its label, or the shape's place in the list.
-    labels : list of ndarray, shape (Y, X)
-        0 outside. Labels as they are; shapes counted from 1, in one array unless they overlap.
+    labels : list of ndarray, shape (Y, X) or that of one sample
+        0 outside. Labels as they are, of the whole stack where its frames have labels of their
+        own; shapes counted from 1, in one array unless they overlap.
 
     Raises
     ------
@@ -173,7 +171,7 @@ def region_labels(
     """
     shape = tuple(int(n) for n in source_data(samples).shape[-2:])
     if isinstance(regions, Labels):
-        there = _labels_on(regions, samples, point, shape)
+        there = _labels_of_stack(regions, samples, point, shape)
         rows = np.unique(there[there > 0]).astype(np.int64)
         images = [there]
     elif isinstance(regions, Shapes):
@@ -209,13 +207,30 @@ def _place(images: list[NDArray[np.int64]], mask: NDArray[np.bool_], label: int)
     images.append(np.where(mask, label, 0).astype(np.int64))
 
 
-def _labels_on(
+def _labels_of_stack(
     regions: Labels, samples: ImageLayer, point: Any, shape: tuple[int, ...]
 ) -> NDArray[np.int64]:
-    """Return the label that lies under the middle of each pixel of a result."""
+    """Return the labels of each frame of a result, or of one where all have the same."""
+    frames = tuple(int(n) for n in source_data(samples).shape[1:-2])
     values = np.asarray(source_data(regions))
+    if regions.ndim == 2 or not frames:
+        return _labels_on(values, regions, samples, point, shape)
+    planes = []
+    for index in np.ndindex(*frames):
+        at = np.array(point, dtype=float)
+        at[1 - samples.ndim :] = place_of(samples, (0.0, *index, 0.0, 0.0))[1:]
+        planes.append(_labels_on(values, regions, samples, at, shape))
+    if all(np.array_equal(plane, planes[0]) for plane in planes[1:]):
+        return planes[0]
+    return np.stack(planes).reshape(*frames, *shape)
+
+
+def _labels_on(
+    values: NDArray[Any], regions: Labels, samples: ImageLayer, point: Any, shape: tuple[int, ...]
+) -> NDArray[np.int64]:
+    """Return the label that lies under the middle of each pixel of a result's plane."""
     if values.ndim > 2:
-        at = np.asarray(regions.world_to_data(point))[: values.ndim - 2]
+        at = data_point(regions, point)[: values.ndim - 2]
         sizes = values.shape[: values.ndim - 2]
         index = [int(np.clip(round(float(p)), 0, n - 1)) for p, n in zip(at, sizes, strict=True)]
         values = values[tuple(index)]
@@ -235,10 +250,8 @@ def _plane_map(here: Layer, there: Layer) -> tuple[NDArray[np.float64], NDArray[
     """Return (A, b): pixel p of the last two axes here lies at A p + b there."""
 
     def place(row: float, column: float) -> NDArray[np.float64]:
-        point = [0.0] * (here.ndim - 2) + [row, column]
-        world = np.asarray(here.data_to_world(point), dtype=float)[-2:]
-        full = [0.0] * (there.ndim - 2) + list(world)
-        return np.asarray(there.world_to_data(full), dtype=float)[-2:]
+        world = place_of(here, [0.0] * (here.ndim - 2) + [row, column])[-2:]
+        return data_point(there, [0.0] * (there.ndim - 2) + list(world))[-2:]
 
     origin = place(0, 0)
     return np.stack([place(1, 0) - origin, place(0, 1) - origin], axis=1), origin

@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 from napari_dps.errors import DPSError, InputError
 from napari_dps.plugin.background import Background, sentence_of
 from napari_dps.plugin.editors import MaybeEditor, QuietComboBox
-from napari_dps.plugin.layers import source_data
+from napari_dps.plugin.layers import source_data, world_point
 from napari_dps.plugin.measure_choices import CHOICES, Choice, Inputs, prepare
 from napari_dps.plugin.measure_plot import PlotPanel, legend_of, paint_of
 from napari_dps.plugin.measure_sources import (
@@ -35,6 +35,7 @@ from napari_dps.plugin.measure_sources import (
 )
 from napari_dps.plugin.measure_table import MeasurementTable, save_csv, write_features
 from napari_dps.plugin.number_box import NumberBox
+from napari_dps.plugin.open_result import OpenResultButton
 from napari_dps.plugin.scroll import ScrollColumn
 from napari_dps.plugin.show_panel import ShowPanel
 from napari_dps.uncertainty.measure import Measurement
@@ -43,6 +44,8 @@ from napari_dps.uncertainty.probability import probability_above
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
+
+_LIST_EVENTS = ("inserted", "removed", "renamed")
 
 
 class MeasureWidget(QWidget):
@@ -78,7 +81,7 @@ class MeasureWidget(QWidget):
     @property
     def busy(self) -> bool:
         """Whether an answer is awaited."""
-        return self.work.busy or self.show_panel.work.busy
+        return self.work.busy or self.show_panel.work.busy or self.open_button.busy
 
     @property
     def choice(self) -> Choice:
@@ -101,7 +104,7 @@ class MeasureWidget(QWidget):
         if layer is None:
             raise InputError(
                 "there is no result with samples; restore an image with a sampler that draws "
-                "samples first, and keep its layer '<name> samples'"
+                "samples first and keep its layer '<name> samples', or open a saved result"
             )
         assert isinstance(layer, ImageLayer)
         return layer
@@ -110,7 +113,7 @@ class MeasureWidget(QWidget):
         """Return what the dock says."""
         return Inputs(
             self.samples_layer(),
-            tuple(float(p) for p in self._viewer.dims.point),
+            world_point(self._viewer),
             float(self.level.value()),
             self._layer(self.places),
             self._layer(self.seconds),
@@ -238,7 +241,10 @@ class MeasureWidget(QWidget):
     def _make_editors(self) -> None:
         self.results, self.places, self.seconds = (QuietComboBox() for _ in range(3))
         self.results.setToolTip("The samples of a result")
-        self.places.setToolTip("Regions: Labels or Shapes. A line: Shapes, or two Points")
+        self.places.setToolTip(
+            "Regions: Labels or Shapes. A line: Shapes, or two Points. Labels of a stack are taken "
+            "frame by frame; a shape is measured in every frame, whichever it was drawn on"
+        )
         self.seconds.setToolTip("The samples of the other channel")
         self.choices = QuietComboBox()
         for choice in CHOICES:
@@ -268,7 +274,8 @@ class MeasureWidget(QWidget):
         self.form = QFormLayout()
         self.form.setVerticalSpacing(4)
         self.form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        self.form.addRow("Result", self.results)
+        self.open_button = OpenResultButton(self._viewer)
+        self.form.addRow("Result", self.open_button.beside(self.results))
         self.form.addRow("Measure", self.choices)
         self.form.addRow("Where", self.places)
         self.form.addRow("With", self.seconds)
@@ -313,9 +320,8 @@ class MeasureWidget(QWidget):
         outer.addWidget(ScrollColumn(inner))
 
     def _connect(self) -> None:
-        events = self._viewer.layers.events
-        for event in (events.inserted, events.removed, events.renamed):
-            event.connect(self._refill)
+        for name in _LIST_EVENTS:
+            getattr(self._viewer.layers.events, name).connect(self._refill)
         self.choices.currentIndexChanged.connect(lambda _: self._choice_changed())
         self.results.currentIndexChanged.connect(lambda _: self._result_changed())
         self.measure_button.clicked.connect(self.measure)
@@ -325,6 +331,7 @@ class MeasureWidget(QWidget):
         self.work.finished.connect(self._arrived)
         self.work.failed.connect(self._failed)
         self.show_panel.legend.connect(self._draw_legend)
+        self.open_button.said.connect(self.status.setText)
 
     def _choice_changed(self) -> None:
         choice = self.choice
@@ -333,7 +340,7 @@ class MeasureWidget(QWidget):
         self.form.setRowVisible(self.seconds, choice.needs == "second")
         for name, editor in self.settings.items():
             self.form.setRowVisible(editor, name in choice.fields)
-        # A hidden row shows all of an editor when it comes back, so what is ticked hides again.
+        # A row that comes back shows all of an editor, so what is ticked hides again.
         for name in ("threshold", "split"):
             self.settings[name].inner.setVisible(not self.settings[name].check.isChecked())
         self._refill()
@@ -383,11 +390,11 @@ class MeasureWidget(QWidget):
 
     def _stop(self) -> None:
         self.work.drop()
+        self.open_button.stop()
         self.show_panel.shut_down()
 
     def shut_down(self) -> None:
         """Stop whatever is under way and let go of the viewer."""
         self._stop()
-        events = self._viewer.layers.events
-        for event in (events.inserted, events.removed, events.renamed):
-            event.disconnect(self._refill)
+        for name in _LIST_EVENTS:
+            getattr(self._viewer.layers.events, name).disconnect(self._refill)

@@ -118,7 +118,7 @@ def result_layers(result: Any, frame: Frame) -> list[LayerDataTuple]:
         Coordinates of the source.
     """
     transform = frame.transform
-    shape = tuple(result.mean.shape)
+    shape = tuple(result.shape)
     if shape != frame.shape:
         # The object has a grid of its own (phase retrieval): the result's coordinates hold.
         transform = _own_transform(result, frame)
@@ -135,11 +135,13 @@ def result_layers(result: Any, frame: Frame) -> list[LayerDataTuple]:
         layers.append((data, {**arguments, "name": name, "metadata": metadata, **more}, "image"))
 
     if not result.point_estimate:
-        add(result.samples, "samples", sample_axis(transform), colormap="gray", visible=False)
+        if result.holds("samples"):
+            add(result.samples, "samples", sample_axis(transform), colormap="gray", visible=False)
         # One sample says nothing about the spread.
-        if len(result.samples) > 1:
+        if len(result) > 1 and result.holds("std"):
             add(result.std, "std", transform, colormap="magma", visible=False)
-    add(result.mean, "mean", transform, colormap="gray")
+    if result.holds("mean"):
+        add(result.mean, "mean", transform, colormap="gray")
     return layers
 
 

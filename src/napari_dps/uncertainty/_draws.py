@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,32 @@ from numpy.typing import NDArray
 
 from napari_dps.errors import InputError
 
-__all__ = ["alike", "common_note", "few_names", "named_numbers", "one_of_each"]
+__all__ = ["alike", "common_note", "few_names", "frame_by_frame", "named_numbers", "one_of_each"]
+
+
+def frame_by_frame(function: Callable[[NDArray[Any]], Any], axes: str | None) -> Any:
+    """Return a function that measures each frame of an image by itself, if that is its wish.
+
+    Parameters
+    ----------
+    function : callable
+        With ``by_frame`` set where all axes that it is given must be space.
+    axes : str or None
+        Of the image, one letter each; None where they are not known.
+    """
+    others = [k for k, letter in enumerate(axes or "") if letter not in "ZYX"]
+    if not (others and getattr(function, "by_frame", False)):
+        return function
+
+    def every(image: NDArray[Any]) -> Any:
+        moved = np.moveaxis(image, others, range(len(others)))
+        frames = moved.reshape(-1, *moved.shape[len(others) :])
+        if len(frames) == 1:
+            return function(frames[0])
+        named = [zip(*named_numbers(function(frame), function), strict=True) for frame in frames]
+        return {f"{name}, frame {k}": v for k, found in enumerate(named) for name, v in found}
+
+    return every
 
 
 def named_numbers(value: Any, function: Any) -> tuple[tuple[str, ...], NDArray[np.float64]]:

@@ -18,8 +18,8 @@ from napari_dps.errors import InputError
 from napari_dps.recipe import Recipe
 from napari_dps.uncertainty._kept import FORMAT
 from napari_dps.uncertainty._noise_ratio import joined
-from napari_dps.uncertainty.calibration import Calibration, _pixel_size, parts_of, too_few
-from napari_dps.uncertainty.conformal import LEVELS, crops_needed
+from napari_dps.uncertainty.calibration import Calibration, _pixel_size, parts_of
+from napari_dps.uncertainty.conformal import LEVELS, crops_needed, too_few
 from napari_dps.uncertainty.scenes import Bench, Scene, seed_of
 from napari_dps.uncertainty.scoring import combine, image_of, score
 

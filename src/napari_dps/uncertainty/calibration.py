@@ -22,7 +22,7 @@ from napari_dps.uncertainty._noise_ratio import (
     other_noise,
     ratio_of_report,
 )
-from napari_dps.uncertainty.conformal import scaled_interval
+from napari_dps.uncertainty.conformal import scaled_interval, too_few
 
 if TYPE_CHECKING:
     from napari_dps._posterior import Posterior
@@ -31,15 +31,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Calibration", "applied", "calibrated_interval", "differences_of_run", "different_parts",
-    "parts_of", "parts_of_result", "too_few",
+    "parts_of", "parts_of_result",
 ]  # fmt: skip
 
 OF_THE_IMAGE = {"mask", "mask_seed", "flat_field", "full_scale"}
 """Fields of forward models that say which pixels count: each image has its own."""
 TOLERANCE = 0.1
 """How far noise and pixel size may differ, relatively."""
-ENOUGH = 100
-"""Crops below which the factors are told to be loose."""
 
 
 class Calibration(Kept):
@@ -231,7 +229,9 @@ def applied(result: Result, calibration: Calibration, *, flag: bool) -> dict[str
     """
     found = calibration.matches(result)
     text = f"calibrated on {calibration.basis}"
-    told = list(result.report.get("warnings") or [])
+    # Of a calibration that was applied before nothing is left, its warnings neither.
+    before = (result.report.get("intervals") or {}).get("warnings", [])
+    told = [w for w in result.report.get("warnings") or [] if w not in before]
     loose = too_few(calibration.images)
     news = []
     if found and not flag:
@@ -247,10 +247,11 @@ def applied(result: Result, calibration: Calibration, *, flag: bool) -> dict[str
         news.append(f"the calibration saw {'; '.join(unlike)}: its intervals may not cover")
     for warning in news:
         warnings.warn(warning, stacklevel=3)
+    # That crops are few was warned of when they were counted; it is only kept here.
+    news = [*([loose] if loose else []), *news]
     return {
         **result.report,
-        # That crops are few was warned of when they were counted; it is only kept here.
-        "warnings": [*told, *([loose] if loose else []), *news],
+        "warnings": [*told, *news],
         "calibration": text,
         "intervals": {
             "lambdas": dict(calibration.lambdas),
@@ -261,19 +262,9 @@ def applied(result: Result, calibration: Calibration, *, flag: bool) -> dict[str
             "sources": dict(calibration.sources),
             "photons": calibration.photons,
             "differences": found,
+            "warnings": news,
         },
     }
-
-
-def too_few(crops: int) -> str | None:
-    """Return a warning where crops are so few that the bound is loose, else None."""
-    if crops >= ENOUGH:
-        return None
-    return (
-        f"{crops} crops make a calibration's bound loose: on average its intervals cover up to "
-        f"{100 / (crops + 1):.2g} % more than they promise, and chance moves that; take {ENOUGH} "
-        "or more"
-    )
 
 
 def _unlike(result: Result, calibration: Calibration) -> list[str]:

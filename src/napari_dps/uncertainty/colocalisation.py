@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_dps.errors import InputError
+from napari_dps.uncertainty.measure import Measurement, _samples, measure
 from napari_dps.uncertainty.regions import otsu
 
-__all__ = ["Colocalisation"]
+if TYPE_CHECKING:
+    from napari_dps.result import Result
+
+__all__ = ["Colocalisation", "colocalise"]
+
+FEWEST = 4
+"""Samples of two results: of fewer, each would meet itself or its antithetic partner."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +27,9 @@ class Colocalisation:
     """Pearson's and Manders' coefficients of an image with another one, or of two channels.
 
     Manders et al., "Measurement of co-localization of objects in dual-colour confocal images",
-    Journal of Microscopy 169, 1993: M1 is the share of the first channel's light that lies where
-    the second is above its threshold, M2 the reverse.
+    Journal of Microscopy 169, 1993: M1 is the share of the first channel's light above its
+    threshold that lies where the second is above its own, M2 the reverse. Light below the threshold
+    counts in neither: there it is background.
 
     Parameters
     ----------
@@ -110,3 +118,55 @@ def _share(light: NDArray[Any], bright: NDArray[Any], where: NDArray[Any]) -> fl
     """Return the share of the bright pixels' light that lies where ``where`` is true."""
     total = float(light[bright].sum())
     return float(light[bright & where].sum()) / total if total > 0 else float("nan")
+
+
+def colocalise(
+    first: Result | NDArray[Any],
+    second: Result | NDArray[Any],
+    function: Colocalisation | None = None,
+    *,
+    level: float = 0.9,
+) -> Measurement:
+    """Return the colocalisation of two results that were restored apart.
+
+    A sample of the one is set beside one of the other, so that the spread of both posteriors
+    counts. Not beside the one of its own number: runs of one seed draw sample k from the same
+    random numbers, so that what the prior fills in is alike in both channels and would correlate.
+
+    Parameters
+    ----------
+    first, second : Result, or array of shape (S, ...)
+        Posterior samples of two channels on one grid. Of unlike numbers of samples the first of the
+        longer count.
+    function : Colocalisation, optional
+        Thresholds and mask; its ``axis`` must be 0 and its ``other`` None.
+    level : float
+        Probability inside the interval.
+
+    Raises
+    ------
+    InputError
+        If the shapes differ, or there are fewer than 4 samples or too few for the level.
+    """
+    chosen = function or Colocalisation()
+    if chosen.other is not None or chosen.axis != 0:
+        raise InputError(
+            "two results are set beside each other along axis 0; give a Colocalisation without "
+            f"`other` and with axis 0, not {chosen.axis}"
+        )
+    one, two = _samples(first), _samples(second)
+    if one.shape[1:] != two.shape[1:]:
+        raise InputError(
+            f"the results have images of shape {one.shape[1:]} and {two.shape[1:]}: give two of "
+            "one shape"
+        )
+    count = min(len(one), len(two))
+    if count < FEWEST:
+        raise InputError(
+            f"colocalisation of two results needs at least {FEWEST} samples of each; there are "
+            f"{len(one)} and {len(two)}: draw more"
+        )
+    # By two: neighbours are antithetic partners, and pairs must stay together.
+    beside = np.roll(two[:count], -2, axis=0)
+    pairs = bool(getattr(first, "pairs", False) or getattr(second, "pairs", False))
+    return measure(np.stack([one[:count], beside], axis=1), chosen, level=level, pairs=pairs)

@@ -34,6 +34,7 @@ __all__ = [
     "floored",
     "interval_score",
     "scaled_interval",
+    "too_few",
     "widened",
 ]
 
@@ -43,6 +44,8 @@ LEVELS = (0.5, 0.8, 0.9, 0.95)
 """Levels that a calibration fits."""
 FLOOR = 1e-3
 """Least standard deviation of a pixel, over the root-mean-square one of its image."""
+ENOUGH = 100
+"""Crops below which the factors are told to be loose."""
 SHARE = 0.3
 """Share of an image's root-mean-square standard deviation that a fit adds to each pixel's, squared.
 
@@ -73,6 +76,17 @@ def crops_needed(level: float) -> int:
         raise InputError(f"level {level!r} must lie between 0 and 1, for example 0.9.")
     # 1/(1 - 0.9) - 1 is 9.000000000000002 in floating point; 9 is meant.
     return max(1, math.ceil(level / (1.0 - level) * (1.0 - 1e-9)))
+
+
+def too_few(crops: int) -> str | None:
+    """Return a warning where crops are so few that the bound is loose, else None."""
+    if crops >= ENOUGH:
+        return None
+    return (
+        f"{crops} crops make a calibration's bound loose: on average its intervals cover up to "
+        f"{100 / (crops + 1):.2g} % more than they promise, and chance moves that; take {ENOUGH} "
+        "or more"
+    )
 
 
 def floored(mean: Any, std: Any) -> Array:

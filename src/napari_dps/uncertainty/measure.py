@@ -15,6 +15,7 @@ from napari_dps.uncertainty._draws import (
     alike,
     common_note,
     few_names,
+    frame_by_frame,
     named_numbers,
     one_of_each,
 )
@@ -148,8 +149,14 @@ class Measurement:
         InputError
             If it is of another quantity, unit or recipe, or was not fitted at this level.
         """
+        from napari_dps.uncertainty.measure_calibration import MeasureCalibration as Kind
         from napari_dps.uncertainty.measure_calibration import apply_calibration
 
+        if not isinstance(calibration, Kind):
+            raise InputError(
+                f"{calibration!r} is no calibration of a measurement; give one that "
+                "calibrate_measurement made, or MeasureCalibration.load(PATH)"
+            )
         low, high, note = apply_calibration(self, calibration, flag=flag)
         return replace(self, low=low, high=high, note=note, notes=())
 
@@ -218,7 +225,8 @@ def measure(
         ``function(sample) -> number``, a sequence of numbers, or a mapping of names to numbers; of
         the same length for every sample. ``sample`` is a copy, of the image's shape, which the
         function may change. NaN where there is nothing to measure. See :mod:`.regions`,
-        :mod:`.profiles`, :mod:`.colocalisation` for ready ones.
+        :mod:`.profiles`, :mod:`.colocalisation` for ready ones. One with an attribute ``by_frame``
+        that is true gets each frame of a result with time or channels, not the stack.
     level : float
         Probability inside the interval.
     unit : str, optional
@@ -239,10 +247,11 @@ def measure(
     """
     samples = _samples(result)
     check_level(level, len(samples))
+    of_image = frame_by_frame(function, getattr(result, "axes", None))
     rows: list[NDArray[np.float64]] = []
     names: tuple[str, ...] | None = None
     for k, sample in enumerate(samples):
-        found, row = named_numbers(function(np.array(sample)), function)
+        found, row = named_numbers(of_image(np.array(sample)), function)
         if names is None:
             names = found
         elif found != names:

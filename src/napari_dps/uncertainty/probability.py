@@ -71,6 +71,9 @@ def probability_apart(
         0 to 1, in steps of 1/S.
     """
     samples = _samples(result)
+    given: Any = dip
+    if not (isinstance(given, Real) and 0 < float(given) < 1):
+        raise InputError(f"dip = {given!r} is not allowed; give a share between 0 and 1")
     apart = [_apart(np.asarray(sample, np.float64), first, second, dip) for sample in samples]
     return float(np.mean(apart))
 
@@ -98,6 +101,8 @@ def _summit(sample: NDArray[np.float64], point: tuple[float, ...]) -> tuple[int,
         raise InputError(
             f"a point has {len(point)} coordinates, but the image has {sample.ndim} axes"
         )
+    if not np.isfinite(point).all():
+        raise InputError(f"the point {point} is no place; give finite coordinates, in pixels")
     centre = [round(p) for p in point]
     if any(not 0 <= c < n for c, n in zip(centre, sample.shape, strict=True)):
         raise InputError(f"the point {point} lies outside the image of shape {sample.shape}")

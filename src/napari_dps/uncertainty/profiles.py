@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -40,8 +41,8 @@ class LineProfile:
     Raises
     ------
     InputError
-        If the ends are one point or the width is none; when it measures, if an end lies outside
-        the image.
+        If the ends are not two points of a plane, or the width or the pixel size is none; when it
+        measures, if an end lies outside the image.
     """
 
     start: tuple[float, float]
@@ -53,6 +54,14 @@ class LineProfile:
     name: str = "profile"
 
     def __post_init__(self) -> None:
+        for end in (self.start, self.end):
+            if np.shape(end) != (2,) or not np.isfinite(np.asarray(end, dtype=np.float64)).all():
+                raise InputError(
+                    f"a line cannot end at {end!r}: give a row and a column, both finite"
+                )
+        step: Any = self.pixel_size
+        if not (isinstance(step, Real) and 0 < float(step) < math.inf):
+            raise InputError(f"pixel_size = {step!r} is no length; give a number above 0")
         if math.dist(self.start, self.end) < 1:
             raise InputError(
                 f"a line from {self.start} to {self.end} is shorter than a pixel: give two points "
@@ -103,7 +112,9 @@ class FWHM:
     On each side, half maximum lies half way between the peak and the level of that end of the line:
     the median of its outermost pixels, which neither a single dark pixel nor noise pulls down. NaN
     where the profile does not level off, so that the height is not known: where it does not fall
-    half way, or the pixels of the level begin nearer to the peak than twice as far as half maximum.
+    half way, or the pixels of the level begin nearer to the middle of the peak than twice as far as
+    half maximum. The middle is that of what lies above three quarters of the height: the highest
+    pixel of a flat top may be anywhere on it.
     At that distance a Gaussian is at a sixteenth of its height, and its width comes out 3 % too
     small at most; a line that ends on the flank has no width. Noise makes the profile cross half
     maximum too early: where it is more than a tenth of the height, average over a band.
@@ -144,6 +155,13 @@ class FWHM:
         outer = max(FEWEST_OUTER, round(self.ends * len(profile)))
         right = _fall(profile[top:], outer)
         left = _fall(profile[top::-1], outer)
+        if math.isnan(left + right):
+            return math.nan
+        middle, last = _crest(profile, top, outer), len(profile) - 1
+        level = (middle - (outer - 1), last - (outer - 1) - middle)
+        half = (middle - (top - left), top + right - middle)
+        if any(away < LEVELLED * fall for away, fall in zip(level, half, strict=True)):
+            return math.nan
         return (left + right) * float(self.line.position[1])
 
 
@@ -252,7 +270,7 @@ def _variance(place: NDArray[np.float64], share: NDArray[np.float64]) -> float:
 def _fall(profile: NDArray[np.float64], outer: int) -> float:
     """Return how many pixels a profile that begins at its peak takes to fall half way down.
 
-    NaN where its last ``outer`` pixels begin before twice that.
+    NaN where it does not.
     """
     if len(profile) <= outer:
         return math.nan
@@ -261,8 +279,21 @@ def _fall(profile: NDArray[np.float64], outer: int) -> float:
     if len(below) == 0 or profile[0] <= half:
         return math.nan
     k = int(below[0])
-    fall = k - 1 + float((profile[k - 1] - half) / (profile[k - 1] - profile[k]))
-    return fall if len(profile) - outer >= LEVELLED * fall else math.nan
+    return k - 1 + float((profile[k - 1] - half) / (profile[k - 1] - profile[k]))
+
+
+def _crest(profile: NDArray[np.float64], top: int, outer: int) -> float:
+    """Return the middle of what lies about the peak above three quarters of its height.
+
+    The highest pixel itself may be anywhere on a flat top: at its beginning where a detector was
+    saturated, by chance where there is noise.
+    """
+    level = max(float(np.median(profile[:outer])), float(np.median(profile[-outer:])))
+    low = np.flatnonzero(profile < level + 0.75 * (profile[top] - level))
+    before, after = low[low < top], low[low > top]
+    first = int(before[-1]) + 1 if len(before) else 0
+    last = int(after[0]) - 1 if len(after) else len(profile) - 1
+    return (first + last) / 2
 
 
 def _vertex(profile: NDArray[np.float64], k: int) -> float:

@@ -153,18 +153,34 @@ class Objects:
     Raises
     ------
     InputError
-        If the threshold is neither, or "otsu" meets values that are not finite.
+        If a parameter is not as said, or "otsu" meets values that are not finite.
+
+    Notes
+    -----
+    All axes of an image count as space. Of a result, the frames along time and channels are
+    measured each by itself: :func:`napari_dps.measure` knows them.
     """
 
     threshold: float | Literal["otsu"] = "otsu"
     smallest: int = 1
     pixel: float = 1.0
     split: float | None = None
+    by_frame: bool = field(default=True, init=False, repr=False)
 
     def __post_init__(self) -> None:
         told: Any = self.threshold
         if told != "otsu" and not (isinstance(told, Real) and math.isfinite(told)):
             raise InputError(f'threshold = {told!r} is not allowed; give a number, or "otsu"')
+        apart: Any = self.split
+        if apart is not None and not (isinstance(apart, Real) and 0 < float(apart) < math.inf):
+            raise InputError(
+                f"split = {apart!r} is no distance; give pixels above 0, or None to leave touching "
+                "objects together"
+            )
+        for name, value in (("pixel", self.pixel), ("smallest", self.smallest)):
+            given: Any = value
+            if not (isinstance(given, Real) and 0 <= float(given) < math.inf):
+                raise InputError(f"{name} = {given!r} is not allowed; give a number, not negative")
 
     def __call__(self, image: NDArray[Any]) -> dict[str, float]:
         """Return the values of one image."""
@@ -209,7 +225,9 @@ def _watershed(mask: NDArray[np.bool_], distance: float) -> NDArray[np.int64]:
     watershed: Any = skimage.segmentation.watershed
     depth = gaussian_filter(distance_transform_edt(mask), 1.0)
     parts = label(mask)
-    peaks = peak_local_max(depth, min_distance=max(1, round(distance)), labels=parts)
+    # Not the default border: it is as wide as the distance, and objects within it had no marker.
+    apart = max(1, round(distance))
+    peaks = peak_local_max(depth, min_distance=apart, labels=parts, exclude_border=False)
     markers = np.zeros(mask.shape, dtype=np.int64)
     markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
     return np.asarray(watershed(-depth, markers, mask=mask), dtype=np.int64)

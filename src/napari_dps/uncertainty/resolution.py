@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,7 +102,7 @@ def fourier_ring_correlation(
     """
     samples = _samples(result)
     half = len(samples) // 2
-    check_level(level, half)
+    check_level(level, len(samples), each=2)
     pixel, unit = _pixel(result, pixel_size, length_unit)
     # Partners are neighbours (0 and 1, 2 and 3): the other half is never one's partner.
     pairs = [(k, half + (k + 2 * (half % 2)) % half) for k in range(half)]
@@ -173,6 +175,9 @@ def _pixel(result: Any, given: float | None, unit: str) -> tuple[float, str]:
             "frequency need square ones; resample the image first"
         )
     if given is not None:
+        told: Any = given
+        if not (isinstance(told, Real) and 0 < float(told) < math.inf):
+            raise InputError(f"pixel_size = {given!r} is no length; give a number above 0")
         return float(given), unit
     return (float(scale[-1]), str(units[-1])) if known else (1.0, "px")
 

@@ -43,6 +43,8 @@ MARKS = {
     "none": ("–", "not asked"),
 }
 """Sign and word of each state."""
+PARTS, COLOURS = 2, 3
+"""Channels of a complex object, real and imaginary, and of one in colour."""
 LONG = 8
 """Of lists longer than this the range is told."""
 
@@ -135,6 +137,9 @@ def _verdict(result: Result, told: dict[str, Any] | None) -> str:
             )
     if result.point_estimate and not any("point estimate" in note for note in notes):
         notes.append("A point estimate has no error bars: only the data side can be judged.")
+    lost = [name for name in ("mean", "std") if len(result) > 1 and not result.holds(name)]
+    if lost and not result.point_estimate:
+        notes.append(f"The file was saved without {' and '.join(lost)}: no picture shows it.")
     notes += [str(w) for w in result.report.get("warnings", [])]
     listed = "".join(f"<li>{html.escape(note)}</li>" for note in notes)
     return (
@@ -176,20 +181,22 @@ def _row(state: str, title: str, sentence: str) -> str:
 
 def _pictures(result: Result) -> Iterator[str]:
     told = result.report.get("verdict") or {}
-    worst = int(told.get("frame", 0))
-    frames = [0, worst] if worst else [0]
+    # Not frame 0 where that is constant: it was not restored.
+    first = int(told["frames"][0]["frame"]) if told.get("frames") else 0
+    worst, own = int(told.get("frame", first)), _own_axes(result)
+    frames = [first, worst] if worst != first else [first]
     units = units_of(result.recipe)
     for name, array in sorted(result.maps.items(), key=lambda item: item[0] != "measurement"):
         base, _, at = name.partition("@")
         if base == "measurement":
             words = _caption(base, at or str(worst), len(frames))
             yield _panel(array, "intensity", words, units["measurement"])
-    arrays = {"mean": result.mean}
-    if not result.point_estimate and len(result) > 1:
+    arrays = {"mean": result.mean} if result.holds("mean") else {}
+    if len(result) > 1 and result.holds("std"):
         arrays["std"] = result.std
     for name, array in arrays.items():
         for frame in frames:
-            shown, how = flat(array, result.axes, frame)
+            shown, how = flat(array, result.axes, frame, own)
             words = "Posterior mean" if name == "mean" else "Posterior standard deviation"
             words = "Estimate" if result.point_estimate else words
             extra = [how] if how else []
@@ -226,7 +233,7 @@ def _panel(array: NDArray[Any], kind: str, words: str, unit: str = "") -> str:
     return f"<figure>{shown}<figcaption>{label}</figcaption></figure>"
 
 
-def flat(array: NDArray[Any], axes: str, frame: int) -> tuple[NDArray[Any], str]:
+def flat(array: NDArray[Any], axes: str, frame: int, own: str = "ZYX") -> tuple[NDArray[Any], str]:
     """Return one picture of an image of any axes, and how it was made of a volume.
 
     Parameters
@@ -236,24 +243,28 @@ def flat(array: NDArray[Any], axes: str, frame: int) -> tuple[NDArray[Any], str]
     axes : str
         Its axes.
     frame : int
-        Which frame, counted over all axes but Z, Y and X (and two or three channels).
+        Which frame, counted over all axes but those of one object.
+    own : str
+        Axes of one object: Y and X, with Z of a volume and C in colour or of a complex one.
     """
-    order = [axes.index(letter) for letter in axes if letter not in "ZYX"]
-    spatial = [axes.index(letter) for letter in "ZYX" if letter in axes]
-    moved = array.transpose(order + spatial)
-    stacked = moved.reshape(-1, *moved.shape[len(order) :])
-    channels = axes.find("C")
-    count = len(stacked)
-    if channels >= 0 and array.shape[channels] == count == 3:
-        shown, how = stacked, ""
-        return (shown.max(1), "greatest along Z") if "Z" in axes else (shown, how)
-    if channels >= 0 and array.shape[channels] == count == 2 and frame == 0:
-        shown, how = np.hypot(stacked[0], stacked[1]), "magnitude"
-    else:
-        shown, how = stacked[min(frame, count - 1)], ""
-    if "Z" in axes:
-        return shown.max(0), "greatest along Z"
-    return shown, how
+    own = "".join(letter for letter in own if letter in axes)
+    order = [k for k, letter in enumerate(axes) if letter not in own]
+    moved = array.transpose(order + [axes.index(letter) for letter in own])
+    frames = moved.reshape(-1, *moved.shape[len(order) :])
+    shown, how = frames[min(frame, len(frames) - 1)], []
+    if "C" in own and shown.shape[own.index("C")] == PARTS:
+        at = own.index("C")
+        shown, how = np.hypot(shown.take(0, at), shown.take(1, at)), ["magnitude"]
+        own = own.replace("C", "")
+    if "Z" in own:
+        shown, how = shown.max(own.index("Z")), [*how, "greatest along Z"]
+    return shown, ", ".join(how)
+
+
+def _own_axes(result: Result) -> str:
+    """Return the axes of one object; of results that do not know, Z is depth and C=3 colour."""
+    colour = "C" in result.axes and result.shape[result.axes.index("C")] == COLOURS
+    return str(result.report.get("object_axes") or ("CZYX" if colour else "ZYX"))
 
 
 def _figures(told: dict[str, Any] | None) -> str:
@@ -317,6 +328,10 @@ def _rows(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]
         name = f"{prefix}{key.replace('_', ' ')}"
         if isinstance(value, dict):
             yield from _rows(value, f"{name}: ")
+        elif isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
+            for k, item in enumerate(value):
+                told = (f"{word.replace('_', ' ')} {_number(v)}" for word, v in item.items())
+                yield f"{name}, {k + 1}", ", ".join(told)
         elif not isinstance(value, list) or len(value) <= LONG:
             yield name, value
         elif all(isinstance(item, (int, float)) for item in value):
@@ -343,6 +358,8 @@ def _number(value: Any) -> str:
         return f"{value:.4g}"
     if isinstance(value, list):
         return ", ".join(_number(item) for item in value)
+    if isinstance(value, dict):
+        return _number([f"{word} {_number(item)}" for word, item in value.items()])
     return html.escape(str(value))
 
 
