@@ -12,7 +12,8 @@ at most alpha. The promise is one of expectation: over images and over the calib
 themselves. It is not made for one image, one kind of structure, bright or dark pixels, one pixel.
 
 The share is there because samples are surest where an image is dark and flat, and wrong there by
-more than they differ: what a prior takes for nothing is in part something.
+more than they differ: what a prior takes for nothing is in part something. Of a few shares a fit
+takes the best (:mod:`._share`).
 """
 
 from __future__ import annotations
@@ -46,12 +47,14 @@ FLOOR = 1e-3
 """Least standard deviation of a pixel, over the root-mean-square one of its image."""
 ENOUGH = 100
 """Crops below which the factors are told to be loose."""
-SHARE = 0.3
-"""Share of an image's root-mean-square standard deviation that a fit adds to each pixel's, squared.
+SHARES = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
+"""Shares of an image's root-mean-square standard deviation that a fit may add to each pixel's,
+squared: it takes the one of the lowest interval score.
 
-Of 0 to 0.7, on a hundred phantoms and draws of the shipped prior in each of five tasks, 0.1 to 0.5
-give the lowest interval score, and at 0.3 every tenth of the pixels by standard deviation is
-covered alike (0.86 to 0.95 at 90 %; 0.80 to 0.96 without)."""
+On a hundred phantoms and draws of the shipped prior in each of five tasks that is 0.3 or so, and
+every tenth of the pixels by standard deviation is covered alike (0.86 to 0.95 at 90 %; 0.80 to 0.96
+without). Truths with noise of their own, which is as strong where an image is dark and flat, ask
+for more."""
 
 
 def crops_needed(level: float) -> int:

@@ -12,16 +12,8 @@ from numpy.typing import NDArray
 
 from napari_dps._quantiles import quantiles, ranks, samples_needed
 from napari_dps.evaluate import crps, rmse, spread_skill
-from napari_dps.uncertainty.conformal import (
-    LEVELS,
-    SHARE,
-    crops_needed,
-    fit_scale,
-    fit_without_each,
-    floored,
-    interval_score,
-    widened,
-)
+from napari_dps.uncertainty._share import Fit
+from napari_dps.uncertainty.conformal import LEVELS, floored, interval_score
 
 __all__ = ["bright_and_deciles", "combine", "image_of", "score", "unpack"]
 
@@ -29,7 +21,8 @@ Array = NDArray[np.float64]
 
 BLOCK, BANDS = 8, 4
 CONDITIONAL = 0.9
-"""Level whose coverage is told apart for bright pixels and by standard deviation."""
+"""Level whose coverage is told apart for bright pixels and by standard deviation, and whose
+interval score chooses the share."""
 
 
 def score(result: Any, truth: Array, misfit: float, seed: int) -> dict[str, Any]:
@@ -154,18 +147,11 @@ def combine(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     InputError
         If they are too few for the levels.
     """
-    errors = [unpack(r["error"]) for r in records]
-    own = [unpack(r["std"]) for r in records]
-    # Pixels are kept flat; each record is one image.
-    spreads = [
-        widened(unpack(r["mean"])[None], s[None], SHARE)[0]
-        for r, s in zip(records, own, strict=True)
-    ]
-    scores = [e / s for e, s in zip(errors, spreads, strict=True)]
+    means, own = ([unpack(r[name]) for r in records] for name in ("mean", "std"))
     images = [image_of(r, k) for k, r in enumerate(records)]
-    left = len(records) - max(images.count(image) for image in set(images))
+    fit = Fit([unpack(r["error"]) for r in records], means, own, images, CONDITIONAL)
     found: dict[str, Any] = {
-        "share": SHARE,
+        "share": fit.share,
         "bright_coverage": None,
         "decile_coverage": None,
         "lambdas": {},
@@ -176,29 +162,22 @@ def combine(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
     for level in LEVELS:
         name = f"{level:g}"
-        found["lambdas"][name] = fit_scale(scores, level)
+        found["lambdas"][name] = fit.factor(level)
         for what in ("nominal_coverage", "nominal_score"):
             found[what][name] = _mean([r[what][name] for r in records])
+        judged = fit.judged(level)
         found["calibrated_coverage"][name] = found["calibrated_score"][name] = None
-        if left >= crops_needed(level):
-            factors = fit_without_each(scores, level, images)
-            inside = [s <= f for s, f in zip(scores, factors, strict=True)]
-            found["calibrated_coverage"][name] = float(np.mean([i.mean() for i in inside]))
-            if level == CONDITIONAL:
-                means = [unpack(r["mean"]) for r in records]
-                parts = [
-                    bright_and_deciles(i, m, s) for i, m, s in zip(inside, means, own, strict=True)
-                ]
-                found["bright_coverage"] = float(np.mean([b for b, _ in parts]))
-                found["decile_coverage"] = tuple(np.mean([d for _, d in parts], axis=0).tolist())
-            found["calibrated_score"][name] = float(
-                np.mean(
-                    [
-                        interval_score(-f * s, f * s, e, level)
-                        for e, s, f in zip(errors, spreads, factors, strict=True)
-                    ]
-                )
-            )
+        if judged is None:
+            continue
+        found["calibrated_coverage"][name] = float(np.mean([i.mean() for i in judged.inside]))
+        found["calibrated_score"][name] = float(np.mean(judged.scores))
+        if level == CONDITIONAL:
+            parts = [
+                bright_and_deciles(i, m, s)
+                for i, m, s in zip(judged.inside, means, own, strict=True)
+            ]
+            found["bright_coverage"] = float(np.mean([b for b, _ in parts]))
+            found["decile_coverage"] = tuple(np.mean([d for _, d in parts], axis=0).tolist())
     root = math.sqrt(np.mean([r["rmse"] ** 2 for r in records]))
     spread = [r["spread_skill"] * r["rmse"] for r in records if r["rmse"] > 0]
     found["crps"] = float(np.mean([r["crps"] for r in records]))
