@@ -283,7 +283,7 @@ def join(sources: list[Path], /, *, out: Path | None = None) -> None:
     Parameters
     ----------
     sources
-        JSON files of this benchmark with the same settings.
+        JSON files of this benchmark with the same settings; of a task in several the last counts.
     out
         File for the JSON.
     """
@@ -294,7 +294,7 @@ def join(sources: list[Path], /, *, out: Path | None = None) -> None:
     tasks = {task: found for part in parts for task, found in part["tasks"].items()}
     ordered = {task: tasks[task] for task in TASKS if task in tasks}
     seconds = sum(part["seconds"] for part in parts)
-    publish({**parts[0], "tasks": ordered, "seconds": seconds}, out)
+    publish({**parts[0], "what": __doc__, "tasks": ordered, "seconds": seconds}, out)
 
 
 if __name__ == "__main__":
