@@ -57,6 +57,7 @@ class OpenResultButton(QPushButton):
     def beside(self, box: QWidget) -> QHBoxLayout:
         """Return a row with a list of results and this button."""
         row = QHBoxLayout()
+        row.setSpacing(6)
         row.addWidget(box, 1)
         row.addWidget(self)
         return row
