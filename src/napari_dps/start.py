@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["find_start"]
 
+LEVEL = "the mean level comes from the prior alone"
 MANY = 64
 """Images that a search may hold at once, memory allowing."""
 
@@ -55,6 +56,10 @@ def find_start(run: Run) -> Iterator[tuple[int, int]]:
     problem.noise_level = problem.find_noise_level()
     problem.reference = mapped(problem.start.estimate) if operator.is_affine else None
     _warn_of_little_noise(run)
+    if not all(e.details.get("level_shown", True) for e in found) and LEVEL not in " ".join(
+        run.warnings
+    ):
+        run.warnings.append(f"the forward model shows nothing of a flat object, so {LEVEL}")
     run._fields["restart_misfits"] = [e.details.get("restart_misfits") for e in found]
     starts: list[Start] = []
     for k, estimate in enumerate(found):

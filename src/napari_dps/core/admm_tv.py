@@ -12,6 +12,7 @@ from torch import Tensor
 
 from napari_dps.core.classical import data_of, refuse_non_affine
 from napari_dps.core.differences import divergence, gradient, length
+from napari_dps.core.flat import flat_level, shown_flat
 from napari_dps.core.linalg import column, conjugate_gradients, dot, smooth
 from napari_dps.core.operator import Operator
 from napari_dps.core.problem import Problem
@@ -189,8 +190,7 @@ class _Solver:
     def begin(self) -> State:
         """Return the flat level that explains the total, and weigh the data about it."""
         flat = self.linear(self.ones)
-        light = (self.mask * (self.y - self.dark)).flatten(1).sum(1)
-        level = light / (self.mask * flat).flatten(1).sum(1).clamp_min(1e-12)
+        level = flat_level(flat, self.mask, self.y - self.dark, self.operator.response)
         x = column(level, self.ones) * self.ones
         # Weighed by the smoothed data at first: the flat level would call bright spots certain.
         share = smooth(self.mask, 5).clamp_min(1e-6)
@@ -201,7 +201,10 @@ class _Solver:
         own = (self.mask * variance).flatten(1).sum(1) / count / self.problem.likelihood.redundancy
         self.noise = own.sqrt() / self.operator.response
         stiff = self.operator.adjoint(self.information * flat).flatten(1).mean(1)
-        self.stiff = stiff.clamp_min(1e-12)
+        # What an operator that shows no flat object answers to structure.
+        answer = self.information.flatten(1).mean(1) * self.operator.response**2
+        _, shown = shown_flat(flat, self.mask, self.operator.response)
+        self.stiff = torch.where(shown, stiff, answer).clamp_min(1e-12)
         zero = torch.zeros_like(gradient(x))
         weight = 1.0 if self.sampler.weight is None else self.sampler.weight
         return State(

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from napari_dps.core.contrast import contrast, lost_contrast
+from napari_dps.core.flat import shown_flat
 from napari_dps.core.gaussian_field import GaussianField
 from napari_dps.core.likelihood import Likelihood
 from napari_dps.core.linalg import column, smooth
@@ -105,14 +106,14 @@ def gaussian_field_estimate(
 
     own, redundancy = field.own, likelihood.redundancy
     missed = _unexplained(field.y - field.linear(estimate), own, weight, redundancy)
-    seen_flat = (weight * field.flat).flatten(1).sum(1) / weight.flatten(1).sum(1).clamp_min(1.0)
-    missed = missed / seen_flat.clamp_min(1e-12)
-    floor = UNSEEN * _dark_noise(variance, field.flat, weight)
+    seen_flat, shown = shown_flat(field.flat, weight, operator.response)
+    missed = missed / seen_flat.abs()
+    floor = UNSEEN * _dark_noise(variance, field.flat, weight, operator.response)
     return Estimate(
         estimate,
         torch.maximum(torch.maximum(local_rms.max(1).values, floor), missed),
         torch.maximum(local_rms.median(1).values, floor),
-        {"field_variance": s2.flatten().tolist()},
+        {"field_variance": s2.flatten().tolist(), "level_shown": bool(shown.all())},
         lost=lambda: lost_contrast(
             operator, field.residual, weight, own, again, streams, redundancy
         ),
@@ -132,14 +133,14 @@ def _unexplained(residual: Tensor, variance: Tensor, weight: Tensor, redundancy:
     return torch.where(counts, mean.abs(), torch.zeros_like(mean)).flatten(1).amax(1)
 
 
-def _dark_noise(variance: Tensor, flat: Tensor, weight: Tensor) -> Tensor:
+def _dark_noise(variance: Tensor, flat: Tensor, weight: Tensor, response: float) -> Tensor:
     """Return the noise of a dark pixel in the object's unit, shape (B,)."""
-    response = flat.flatten(1).mean(1, keepdim=True).clamp_min(1e-12)
+    seen, _ = shown_flat(flat, torch.ones_like(flat), response)
     found = [
         torch.quantile(v[w > 0].double(), 0.05) if bool((w > 0).any()) else v.double().amin()
         for v, w in zip(variance.flatten(1), weight.flatten(1), strict=True)
     ]
-    return (torch.stack(found).sqrt() / response[:, 0].double()).to(variance)
+    return (torch.stack(found).sqrt() / seen.abs().double()).to(variance)
 
 
 def object_map(

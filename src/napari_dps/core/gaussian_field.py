@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from napari_dps.core.covariance import power_law_spectrum
+from napari_dps.core.flat import flat_level
 from napari_dps.core.likelihood import Likelihood
 from napari_dps.core.linalg import Solution, column, conjugate_gradient_steps, smooth
 from napari_dps.core.operator import Operator
@@ -82,8 +83,7 @@ class GaussianField:
         self._dark = dark = operator(torch.zeros_like(ones))
         y, self.flat = y - dark, self.linear(ones)
         self.y = y = torch.where(weight > 0, y, torch.zeros_like(y))
-        seen = (weight * self.flat).flatten(1).sum(1).clamp_min(1e-12)
-        level = (weight * y).flatten(1).sum(1) / seen
+        level = flat_level(self.flat, weight, y, operator.response)
         self.level = column(level, ones) * ones
         # Variance from a smoothed measurement: y itself would call dark noise peaks certain.
         share = smooth(weight, 5)
