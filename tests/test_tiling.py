@@ -218,3 +218,19 @@ def test_layouts_shrink_to_the_end() -> None:
             layout = smaller(layout, (512, 512))
             seen.append((layout.batch, layout.tile))
     assert seen == [(2, None), (1, None), (1, 256), (1, 128)]
+
+
+def test_a_prior_that_knows_whole_images_alone_gets_no_tiles(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from napari_dps import memory
+
+    monkeypatch.setattr(memory, "CPU_BUDGET", 64 * 100 * 100)
+    measured = np.random.default_rng(0).poisson(20, (110, 120)).astype(np.float32)
+    found = reconstruct(
+        measured, noise="poisson", prior=GAUSSIAN, sampler=FEW, samples=2, device="cpu"
+    )
+    assert found.report["tile"] is None and np.isfinite(found.samples).all()
+    assert smaller(Layout(4), (64, 64), whole=True) == Layout(2)
+    with pytest.raises(OutOfMemoryError, match="110 x 120 pixels, and this prior cannot work on"):
+        smaller(Layout(1), (110, 120), whole=True)

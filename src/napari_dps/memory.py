@@ -54,11 +54,14 @@ def layout(
     bytes_per_pixel: float,
     device: str,
     trained_side: int | None = None,
+    *,
+    whole: bool = False,
 ) -> Layout:
     """Return what fits into half of the free memory.
 
     A prior that works on tiles of ``trained_side`` pixels by itself needs no more than one takes,
-    and gets smaller ones only where that does not fit.
+    and gets smaller ones only where that does not fit; one that knows images as a ``whole`` alone
+    gets no tiles.
     """
     free = budget = 0.5 * free_bytes(device)
     most = items
@@ -68,6 +71,8 @@ def layout(
         budget, most = min(budget, CPU_BUDGET), min(items, CPU_BATCH)
     pixels = budget / bytes_per_pixel
     size = math.prod(shape)
+    if whole:
+        return Layout(max(1, min(most, int(pixels // size))))
     if len(shape) == 3 and size > pixels:
         plane = math.prod(shape[1:])
         if plane <= pixels:
@@ -80,7 +85,7 @@ def layout(
     return Layout(1, max(SMALLEST_TILE, int(math.sqrt(pixels)) // 32 * 32))
 
 
-def smaller(current: Layout, shape: tuple[int, ...]) -> Layout:
+def smaller(current: Layout, shape: tuple[int, ...], *, whole: bool = False) -> Layout:
     """Return the next smaller layout: half the batch, then half the tile.
 
     Raises
@@ -90,6 +95,12 @@ def smaller(current: Layout, shape: tuple[int, ...]) -> Layout:
     """
     if current.batch > 1:
         return replace(current, batch=current.batch // 2)
+    if whole:
+        raise OutOfMemoryError(
+            f"memory ran out with one sample of {' x '.join(map(str, shape))} pixels, and this "
+            "prior cannot work on tiles; free some memory, use another device or prior, or restore "
+            "a smaller region"
+        )
     if len(shape) == 3 and current.planes != 1:
         return replace(current, planes=(current.planes or shape[0]) // 2 or 1)
     side = current.tile or max(shape[-2:])

@@ -175,6 +175,7 @@ class Run:
             self._prior.bytes_per_pixel() * (1 if self._colour else operator.x_shape[0]),
             self.device,
             self._prior.trained_side,
+            whole=self._prior.whole,
         )
         self._problem = Problem(y, whole_prior(self), mapped, likelihood, valid)
         self._sampler.check(self._problem)
@@ -277,14 +278,14 @@ class Run:
     def _search_steps(self) -> int:
         """Return what the search for a start costs, in steps of one sample."""
         search: int = self._sampler.search_calls(self._problem.operator.operator.multimodal)
-        calls: float = sum(self._sampler.calls_per_step())
-        return math.ceil(len(self._live) * search / calls)
+        return math.ceil(float(len(self._live) * search / sum(self._sampler.calls_per_step())))
 
     def _shrink(self, error: Exception) -> None:
         """Plan for less memory after running out of it; raise any other error."""
         if self._layout is None or not is_out_of_memory(error):
             raise error
-        self._layout = smaller(self._layout, self._problem.operator.x_shape[1:])
+        shape = self._problem.operator.x_shape[1:]
+        self._layout = smaller(self._layout, shape, whole=self._prior.whole)
         self.warnings.append(
             f"memory ran out; went on with {self._layout.batch} samples at once"
             + (f" and tiles of {self._layout.tile} px" if self._layout.tile else "")

@@ -34,6 +34,8 @@ class Prior(nn.Module):
     learned : bool
         Whether the denoiser was fitted to images: its Jacobian is then too sure of what those
         lacked.
+    whole : bool
+        Whether it knows an image as a whole alone, so that tiles are no use to it.
     multiple : int
         Pixels by which an image may be shifted so that its denoised image only shifts.
     precision : {"float32", "bfloat16"}
@@ -47,6 +49,7 @@ class Prior(nn.Module):
     learned_variance: bool = False
     learned: bool = False
     trained_side: int | None = None
+    whole: bool = False
     multiple: int = 1
     precision: str = "float32"
 
@@ -142,6 +145,7 @@ class WrappedPrior(Prior):
         self.sigma_min, self.sigma_max = prior.sigma_min, prior.sigma_max
         self.data_std, self.pixel_size = prior.data_std, prior.pixel_size
         self.learned_variance, self.trained_side = prior.learned_variance, prior.trained_side
+        self.whole = prior.whole
         self.learned = prior.learned
         self.multiple, self.precision = prior.multiple, prior.precision
 

@@ -22,6 +22,8 @@ class GaussianPrior(Prior):
 
     spectrum: Tensor
 
+    whole = True
+
     def __init__(self, mean: float, spectrum: Tensor) -> None:
         super().__init__()
         self.mean = float(mean)
