@@ -8,10 +8,10 @@
 An interval can be made to hold nine tenths of the pixels whatever sampler it came from: what is
 left to compare is how wide it has to be, and what is missed by how much. Every sampler that draws
 restores the same crops of real clean images (one of each, FOLDER/eval/clean and FOLDER/eval/denoise
-in turn), simulated as benchmarks/intervals.py does it. Each image is judged by a factor fitted to
-the others by conformal risk control, as ``napari-dps calibrate`` does it. Reported of the 90 %
-interval: the factor, its coverage, and its interval score; the CRPS of the samples as drawn, their
-spread over the error of their mean, and seconds a crop.
+in turn), simulated as benchmarks/intervals.py does it. Each image is judged by a share and a factor
+fitted to the others by conformal risk control, as ``napari-dps calibrate`` does it. Reported of the
+90 % interval: share and factor, its coverage, and its interval score; the CRPS of the samples as
+drawn, their spread over the error of their mean, and seconds a crop.
 
 `auto` runs as it is, the others with so many network calls a sample. Step lengths of DPS and MCG
 are those that benchmarks/frontier.py has chosen for the same problem; without them they are left
@@ -153,6 +153,7 @@ def main(
                 {
                     **row,
                     "sampler": fit.parts["sampler"],
+                    "share": fit.share,
                     "lambda": fit.lambdas[f"{LEVEL:g}"],
                     "coverage": fit.calibrated_coverage[f"{LEVEL:g}"],
                     "interval_score": fit.calibrated_score[f"{LEVEL:g}"],
@@ -181,7 +182,8 @@ def table(report: dict[str, Any]) -> str:
     lines = [
         f"{report['crops']} real images, a crop of {report['size']}x{report['size']} pixels of "
         f"each, {report['samples']} samples, {report['budget']} network calls a sample "
-        "(`auto`: as it comes). Each image is judged by a factor fitted to the others.",
+        "(`auto`: as it comes). Each image is judged by a share and a factor fitted to the "
+        "others.",
         "",
     ]
     for task in dict.fromkeys(row["task"] for row in report["rows"]):
@@ -190,11 +192,12 @@ def table(report: dict[str, Any]) -> str:
         lines += [
             f"**{TITLES[task]}**",
             "",
-            "| sampler | seconds | λ | coverage | interval score | CRPS | spread over error |",
+            "| sampler | seconds | share, λ | coverage | interval score | CRPS | spread/error |",
             "|---|---|---|---|---|---|---|",
             *(
-                f"| `{r['kind']}` | {r['seconds']:.1f} | {r['lambda']:.2f} | {r['coverage']:.2f} | "
-                f"{r['interval_score']:.3g} | {r['crps']:.3g} | {r['spread_skill']:.2f} |"
+                f"| `{r['kind']}` | {r['seconds']:.1f} | {r['share']:g}, {r['lambda']:.2f} | "
+                f"{r['coverage']:.2f} | {r['interval_score']:.3g} | {r['crps']:.3g} | "
+                f"{r['spread_skill']:.2f} |"
                 for r in good
             ),
             "",

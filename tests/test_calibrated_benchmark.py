@@ -51,7 +51,7 @@ def test_it_runs_goes_on_and_makes_its_table(options, tmp_path, monkeypatch, cap
     )
     text = page.read_text()
     assert text.startswith("a\n<!-- calibrated -->") and text.endswith("end of calibrated -->\nb\n")
-    assert f"| `dps` | {dps['seconds']:.1f} | {dps['lambda']:.2f} |" in text
+    assert f"| `dps` | {dps['seconds']:.1f} | {dps['share']:g}, {dps['lambda']:.2f} |" in text
     assert "- `mcg`: no step length was chosen" in text
     capsys.readouterr()
 
