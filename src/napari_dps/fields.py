@@ -93,7 +93,9 @@ class FieldInfo:
         """Return what a number must be, such as ``"a number > 0 and <= 200 px, or auto"``."""
         what = "a whole number" if self.annotation is int else "a number"
         text = f"{what} {self.range_text or 'that is finite'} {self.unit}".rstrip()
-        text += ", or one for each axis" if self.annotation == "other" else ""
+        if self.annotation == "other":
+            words = " or ".join(map(str, self.choices)) or "one for each axis"
+            text += f", or {words}"
         return f"{text}, or auto" if self.auto else text
 
     def as_dict(self) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def layout(
     return Layout(1, max(SMALLEST_TILE, int(math.sqrt(pixels)) // 32 * 32))
 
 
-def smaller(current: Layout, shape: tuple[int, ...], *, whole: bool = False) -> Layout:
+def smaller(current: Layout, shape: tuple[int, ...], whole: bool = False) -> Layout:
     """Return the next smaller layout: half the batch, then half the tile.
 
     Raises

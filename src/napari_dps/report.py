@@ -80,6 +80,10 @@ def assemble(run: Run, count: int) -> Result:
         data = data.transpose(0, *(1 + coordinates.axes.index(letter) for letter in axes))
         coordinates = coordinates.with_axes(axes)
     _warn_of_range(run, done)
+    for found in run._details.values():
+        warning = found.get("warning")
+        if warning is not None and warning not in run.warnings:
+            run.warnings.append(warning)
     told, maps = _verdict(run, done)
     found = {**report(run, done, chi2[order]), "verdict": told}
     return Result.from_image(data, coordinates, run.recipe, found).with_maps(maps)

@@ -284,8 +284,7 @@ class Run:
         """Plan for less memory after running out of it; raise any other error."""
         if self._layout is None or not is_out_of_memory(error):
             raise error
-        shape = self._problem.operator.x_shape[1:]
-        self._layout = smaller(self._layout, shape, whole=self._prior.whole)
+        self._layout = smaller(self._layout, self._problem.operator.x_shape[1:], self._prior.whole)
         self.warnings.append(
             f"memory ran out; went on with {self._layout.batch} samples at once"
             + (f" and tiles of {self._layout.tile} px" if self._layout.tile else "")
@@ -350,9 +349,10 @@ class Run:
         counted = z if problem.valid is None else torch.where(problem.valid, z, zero)
         # Finite values may predict counts, or have a misfit, that no number holds.
         if not all(bool(torch.isfinite(t).all()) for t in (step.x0, counted, step.misfit)):
+            lower = "lower its step length (`scale`) or " * hasattr(self.recipe.sampler, "scale")
             raise DPSError(
-                f"the sampler {self.recipe.sampler.kind!r} diverged to non-finite values; lower "
-                "its step length (`scale`) or choose another one"
+                f"the sampler {self.recipe.sampler.kind!r} diverged to non-finite values; "
+                f"{lower}choose another one"
             )
         values = self._to_input(step.x0, problem.operator)
         flux = counted.flatten(1).double().sum(1).tolist()

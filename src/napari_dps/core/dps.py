@@ -16,6 +16,9 @@ from napari_dps.core.sampler import Sampler, Step, ancestral_move, final_step
 from napari_dps.core.schedule import ddpm_ladder
 from napari_dps.core.streams import Streams
 
+MOST = 4.0
+"""Times the expected that a count is taken for at most, where its pull is concerned."""
+
 
 class DPSSampler(Sampler):
     """Ancestral DDPM sampling with a gradient step on the norm of the residual.
@@ -94,6 +97,10 @@ def exact_gradient(problem: Problem, z: Tensor) -> Tensor:
     best = likelihood.log_density(y, y.clamp_min(0) if hasattr(likelihood, "read_variance") else y)
     drop = masked_sum(best - likelihood.log_density(y, z), problem.valid)
     root = drop.clamp_min(1e-6).sqrt().reshape(-1, *([1] * (z.ndim - 1)))
+    if hasattr(likelihood, "read_variance"):
+        # Where a count is far above what is expected it pulls by y / z, without bound as z goes to
+        # zero: no datum pulls harder than one that is four times the expected.
+        z = torch.maximum(z, y / MOST)
     score = likelihood.score(y, z)
     if problem.valid is not None:
         score = torch.where(problem.valid, score, torch.zeros_like(score))

@@ -112,14 +112,16 @@ class Projection:
         """
         z, jvp, vjp = problem.operator.linearize(x)
         mask = valid_only(problem)
-        rest = problem.residual(z)
+        # In units of the object's scale: squares of a camera's largest values overflow float32.
+        unit = column(problem.operator.scale.flatten(1).mean(1).abs(), z)
+        rest = problem.residual(z) / unit
         if noise is not None:
-            rest = rest + mask(jvp(noise))
-        damping = self.ridge / problem.prior.data_std**2 * data_variance(problem)
+            rest = rest + mask(jvp(noise)) / unit
+        damping = self.ridge / problem.prior.data_std**2 * (data_variance(problem) / unit / unit)
 
         def matvec(p: Tensor) -> tuple[Tensor, Tensor]:
-            image = vjp(mask(p))
-            return mask(jvp(image)) + damping * p, image
+            image = vjp(mask(p / unit))
+            return mask(jvp(image)) / unit + damping * p, image
 
         found = conjugate_gradients(matvec, rest, iterations=self.iterations, tolerance=TOLERANCE)
         return x if found.image is None else x + found.image

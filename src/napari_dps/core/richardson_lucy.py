@@ -22,6 +22,13 @@ SEEN = 0.01
 flat level that it started from."""
 NEGATIVE = 1e-3
 """Share of the largest value down to which a negative one passes for rounding of a transform."""
+FAR_BELOW = 0.5
+"""Chi-square per datum below which an iteration has gone past the noise, not up to it."""
+PAST = (
+    "Richardson-Lucy went past the noise at once: where the forward model mixes no pixels, one "
+    "iteration reproduces the data, noise and all, and total variation has no say; choose "
+    "'admm-tv', 'wiener' or 'auto'"
+)
 LIKELY = 50
 """Iterations that the discrepancy principle takes, from bright images to dim ones 10 to 200."""
 
@@ -101,7 +108,8 @@ class RichardsonLucySampler(Sampler):
         clipped = (weight * (y + extra < 0)).flatten(1).sum(1) / weight.flatten(1).sum(1)
         sensitivity = operator.adjoint(weight)
         seen = sensitivity > SEEN * column(sensitivity.flatten(1).amax(1), ones)
-        x = _level(operator, weight * (y.clamp_min(0) - dark), weight, dark) * ones
+        # Not clipped: read noise about nothing would be taken for light.
+        x = _level(operator, weight * (y - dark), weight, dark) * ones
         z = operator(x)
         running = torch.ones(n, dtype=torch.bool, device=y.device)
         used = torch.zeros(n, dtype=torch.int64, device=y.device)
@@ -124,16 +132,17 @@ class RichardsonLucySampler(Sampler):
             if k == self.iterations or not bool(running.any()):
                 break
             yield Step(k, self.iterations, x, misfit, dict(problem.calls))
+        rule = "discrepancy" if self.discrepancy else "iterations"
         details: list[dict[str, Any]] = [
             {
                 "iterations": count,
                 "stopped_by": "max_iterations" if went_on and self.discrepancy else rule,
                 "clipped": share,
+                **({"warning": PAST} if self.discrepancy and reached < FAR_BELOW else {}),
             }
-            for count, went_on, share in zip(
-                used.tolist(), running.tolist(), clipped.tolist(), strict=True
+            for count, went_on, share, reached in zip(
+                used.tolist(), running.tolist(), clipped.tolist(), misfit.tolist(), strict=True
             )
-            for rule in ["discrepancy" if self.discrepancy else "iterations"]
         ]
         yield Step(self.iterations, self.iterations, x, misfit, dict(problem.calls), details)
 

@@ -14,6 +14,7 @@ from napari_dps.core.prior import Prior
 from napari_dps.core.problem import UNKNOWN_NOISE, Problem, Start
 from napari_dps.core.schedule import ddpm_ladder, informed_sigma, karras_ladder
 from napari_dps.core.streams import Streams
+from napari_dps.errors import RecipeError
 
 
 @dataclass
@@ -280,6 +281,12 @@ def starting_point(
         if level < sigma_max or sigma_max < LOST * problem.prior.data_std:
             sigma = min(level, sigma_max)
             return start.estimate + sigma * noise(), sigma
+    if sigma_max < problem.prior.data_std:
+        raise RecipeError(
+            f"sigma_max = {sigma_max:g} is below the spread of the prior's images, "
+            f"{problem.prior.data_std:.2g}, so that noise of that level is no place to begin; "
+            f"raise it to {LOST * problem.prior.data_std:.2g} or more, or leave informed_start on"
+        )
     return sigma_max * noise(), sigma_max
 
 

@@ -56,8 +56,9 @@ def karras_ladder(
         return [sigma_max, 0.0]
     if not 0 < sigma_min < sigma_max:
         raise RecipeError(
-            f"the smallest noise level, {sigma_min:g}, is not below the largest, {sigma_max:g}: "
-            "raise the sampler's sigma_max, or lower its sigma_min"
+            f"the smallest noise level, {sigma_min:g}, is not below the one to begin at, "
+            f"{sigma_max:g} (the sampler's sigma_max, or less where a classical estimate is a good "
+            "start): lower its sigma_min, or raise sigma_max if it is as small"
         )
     top, bottom = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
     return [(top + i / (steps - 1) * (bottom - top)) ** rho for i in range(steps)] + [0.0]

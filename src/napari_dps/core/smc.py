@@ -332,12 +332,18 @@ class Cloud:
 
     def details(self, chosen: Tensor) -> dict[str, Any]:
         """Return what a report should keep."""
+        distinct = len(set(chosen.tolist()))
+        copies = (
+            f"only {distinct} of {len(chosen)} samples of 'smc' differ, the others are copies; "
+            f"give it more particles than {len(self._log)} for so many samples"
+        )
         return {
+            **({"warning": copies} if distinct < len(chosen) else {}),
             "particles": len(self._log),
             "ess": [round(size, 1) for size in self.ess],
             "least_ess": round(min(self.ess), 1),
             "effective_families": round(self.families, 1),
             "resampled": self.resampled,
-            "distinct_samples": len(set(chosen.tolist())),
+            "distinct_samples": distinct,
             "distinct_ancestors": len(set(self._roots[chosen].tolist())),
         }

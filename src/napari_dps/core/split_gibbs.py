@@ -14,6 +14,7 @@ from napari_dps.core.sampler import SMALLEST, SecondOrderMove, Step, final_step
 from napari_dps.core.schedule import informed_sigma, karras_ladder
 from napari_dps.core.searching import SearchingSampler
 from napari_dps.core.streams import Streams
+from napari_dps.errors import RecipeError
 
 NOISE_SHARE = 0.3
 """Last rho over the noise: adds 4 % to the spread of what the data alone decide."""
@@ -90,7 +91,12 @@ class SplitGibbsSampler(SearchingSampler):
     def _last_coupling(self, problem: Problem, top: float) -> float:
         """Return the last rho."""
         if self.rho_min is not None:
-            return min(self.rho_min, top / 2)
+            if self.rho_min >= top:
+                raise RecipeError(
+                    f"rho_min = {self.rho_min:g} is not below the coupling to begin at, {top:g} "
+                    "(rho_max, or less where a classical estimate is a good start): lower rho_min"
+                )
+            return self.rho_min
         noise = UNKNOWN_NOISE if problem.noise_level is None else problem.noise_level
         least = 0.001 if problem.prior.learned else SMALLEST
         return min(top / 2, max(least, NOISE_SHARE * noise))

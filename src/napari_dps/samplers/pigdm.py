@@ -27,7 +27,7 @@ class PiGDM(SamplerChoice):
     title: ClassVar[str] = "Pseudoinverse guidance (PiGDM)"
 
     steps: int = Field(50, ge=2, le=10_000)
-    """Noise levels visited. Fewer than 50 shrink the spread."""
+    """Noise levels visited. With fewer than 50 mean and spread may be wrong by tens of times."""
     iterations: int = Field(10, ge=1, le=200)
     """Conjugate-gradient iterations a step; they cost no network passes."""
     sigma_max: float = Field(80.0, gt=0, le=1000)

@@ -54,6 +54,6 @@ class PnPDM(SamplerChoice):
             self.levels,
             self.iterations,
             rho_max=self.rho_max,
-            rho_min=None if self.rho_min == "auto" else min(self.rho_min, self.rho_max / 2),
+            rho_min=None if self.rho_min == "auto" else self.rho_min,
             informed=self.informed_start,
         )
