@@ -29,7 +29,8 @@ class DPS(SamplerChoice):
     scale: float = Field(1.0, gt=0, le=10_000)
     """Step length along the gradient of the norm; depends on units, size and noise."""
     likelihood: Literal["auto", "weighted", "exact"] = "auto"
-    """The paper's weighted norm, or the exact likelihood's deviance; auto: the paper's."""
+    """The paper's weighted norm, or the exact likelihood's deviance (a count pulls as one four
+    times the expected does, at most); auto: the paper's."""
     clip: bool = False
     """Clip the denoised image to [-1, 1], as the authors do."""
 

@@ -40,7 +40,8 @@ class RichardsonLucy(SamplerChoice):
     """Iterations at which the discrepancy principle gives up."""
     tv: float = Field(0.0, ge=0, le=0.15)
     """Weight of total variation, which keeps edges and flattens noise; 0 is none, 0.002 to 0.02
-    is usual. Steps below 8 tv of a pixel's value (12 in volumes) are smoothed and not kept."""
+    is usual. Steps below 8 tv of a pixel's value (12 in volumes) are smoothed and not kept. Where
+    the forward model mixes no pixels the first iteration ends it all, and this has no say."""
 
     def bind(self, grid: Grid) -> "Sampler":
         """Build the sampler."""
