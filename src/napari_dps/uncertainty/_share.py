@@ -1,4 +1,8 @@
-"""Which share of an image's standard deviation is added to each pixel's: the one of least score.
+"""Which share of an image's standard deviation is added to each pixel's.
+
+Of those whose interval score is within a hundredth of the lowest, the one that covers tenths of the
+pixels, from the smallest to the largest standard deviation, most evenly: what a score hardly tells
+apart may cover what is surest far less than what is not.
 
 Conformal risk control promises its coverage for intervals whose form is fixed beforehand. Of a few
 forms the best is taken on the same crops that give the factor, which the promise does not count;
@@ -44,8 +48,13 @@ class Judged:
     scores: list[float]
 
 
+SLACK = 0.01
+"""How far above the lowest interval score a share may be, relatively."""
+TENTHS = 10
+
+
 class Fit:
-    """Intervals fitted to crops: the share of least interval score, and factors by level.
+    """Intervals fitted to crops: a share, and factors by level.
 
     Parameters
     ----------
@@ -54,7 +63,7 @@ class Fit:
     images : sequence
         What the image of each crop is known by.
     level : float
-        Of the score that chooses.
+        Whose score and coverage choose the share.
     """
 
     def __init__(
@@ -70,11 +79,13 @@ class Fit:
             share: [widened(m[None], s[None], share)[0] for m, s in zip(means, stds, strict=True)]
             for share in SHARES
         }
-        each = np.array([self._scores(share, level) for share in SHARES])
-        self.share = SHARES[int(each.sum(1).argmin())]
-        same = [[other == image for other in images] for image in images]
+        order = [np.argsort(s, kind="stable") for s in stds]
+        told = [self._told(share, level, order) for share in SHARES]
+        scores, tenths = (np.array([t[k] for t in told]) for k in (0, 1))
+        self.share = _evenest(scores, tenths)
+        others = [np.array([other != image for other in images]) for image in images]
         self._without = [
-            SHARES[int((each.sum(1) - each[:, np.array(of)].sum(1)).argmin())] for of in same
+            _evenest(scores[:, of], tenths[:, of]) if of.any() else self.share for of in others
         ]
 
     def factor(self, level: float) -> float:
@@ -100,11 +111,30 @@ class Fit:
     def _ratios(self, share: float) -> list[Array]:
         return [e / s for e, s in zip(self._errors, self._spreads[share], strict=True)]
 
-    def _scores(self, share: float, level: float) -> list[float]:
-        """Return the interval score of each crop under the factor of all."""
+    def _told(
+        self, share: float, level: float, order: Sequence[NDArray[np.intp]]
+    ) -> tuple[list[float], list[list[float]]]:
+        """Return interval score and coverage by tenths of each crop under the factor of all."""
         factor = fit_scale(self._ratios(share), level)
-        halves = (factor * spread for spread in self._spreads[share])
-        return [
-            interval_score(-half, half, error, level)
-            for half, error in zip(halves, self._errors, strict=True)
-        ]
+        scores, tenths = [], []
+        for spread, error, place in zip(self._spreads[share], self._errors, order, strict=True):
+            half = factor * spread
+            scores.append(interval_score(-half, half, error, level))
+            parts = np.array_split((error <= half)[place], TENTHS)
+            tenths.append([float(part.mean()) if part.size else level for part in parts])
+        return scores, tenths
+
+
+def _evenest(scores: Array, tenths: Array) -> float:
+    """Return the share of the most even coverage among those of a good score.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (shares, crops)
+        Interval scores.
+    tenths : ndarray, shape (shares, crops, 10)
+        Coverage by tenths of the standard deviation.
+    """
+    total = scores.sum(1)
+    uneven = np.ptp(tenths.mean(1), axis=1)
+    return SHARES[int(np.where(total <= (1 + SLACK) * total.min(), uneven, np.inf).argmin())]

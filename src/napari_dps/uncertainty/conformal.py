@@ -49,9 +49,9 @@ ENOUGH = 100
 """Crops below which the factors are told to be loose."""
 SHARES = (0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 """Shares of an image's root-mean-square standard deviation that a fit may add to each pixel's,
-squared: it takes the one of the lowest interval score.
+squared: see :mod:`._share` for which.
 
-On a hundred phantoms and draws of the shipped prior in each of five tasks that is 0.3 or so, and
+On a hundred phantoms and draws of the shipped prior in each of five tasks it is 0.3 or so, and
 every tenth of the pixels by standard deviation is covered alike (0.86 to 0.95 at 90 %; 0.80 to 0.96
 without). Truths with noise of their own, which is as strong where an image is dark and flat, ask
 for more."""
