@@ -73,32 +73,29 @@ def test_regions_in_any_grid_land_on_the_right_pixels(viewer: Any) -> None:
     assert set(np.unique(found[0])) == {0, 1, 3}
 
 
+STACK: dict[str, Any] = {
+    "scale": (0.3, PIXEL, PIXEL),
+    "translate": (0.0, 5.0, 6.0),
+    "units": ("micrometer",) * 3,
+}
+
+
 def test_labels_of_a_stack_are_taken_frame_by_frame(viewer: Any) -> None:
-    stack = {
-        "scale": (0.3, PIXEL, PIXEL),
-        "translate": (0.0, 5.0, 6.0),
-        "units": ("micrometer",) * 3,
-    }
-    samples = add_result(viewer, shape=(3, *SIDE), **stack)
+    samples = add_result(viewer, shape=(3, *SIDE), **STACK)
     labels = np.zeros((3, *SIDE), int)
     for k in range(3):
         labels[k, 2 + k : 6, 3:9] = k + 1
-    own = viewer.add_labels(labels, **stack)
+    own = viewer.add_labels(labels, **STACK)
     viewer.dims.set_current_step(1, 1)
     rows, (found,) = region_labels(own, samples, world_point(viewer))
     assert list(rows) == [1, 2, 3]
     np.testing.assert_array_equal(found, labels)
-    same = viewer.add_labels(np.stack([labels[1]] * 3), **stack)
+    same = viewer.add_labels(np.stack([labels[1]] * 3), **STACK)
     np.testing.assert_array_equal(region_labels(same, samples, (0.0,) * 4)[1][0], labels[1])
 
 
 def test_layers_in_other_units_of_length_meet(viewer: Any) -> None:
-    stack = {
-        "scale": (0.3, PIXEL, PIXEL),
-        "translate": (0.0, 5.0, 6.0),
-        "units": ("micrometer",) * 3,
-    }
-    samples = add_result(viewer, shape=(5, *SIDE), **stack)
+    samples = add_result(viewer, shape=(5, *SIDE), **STACK)
     labels = np.zeros(SIDE, int)
     labels[2:6, 3:9] = 4
     nanometres = {"scale": (100.0, 100.0), "translate": (5000.0, 6000.0), "units": ("nm", "nm")}

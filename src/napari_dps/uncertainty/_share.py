@@ -27,7 +27,7 @@ from napari_dps.uncertainty.conformal import (
     widened,
 )
 
-__all__ = ["Fit", "Judged"]
+__all__ = ["Fit", "Judged", "tenths"]
 
 Array = NDArray[np.float64]
 
@@ -50,7 +50,18 @@ class Judged:
 
 SLACK = 0.01
 """How far above the lowest interval score a share may be, relatively."""
-TENTHS = 10
+
+
+def tenths(values: NDArray[Any], std: Array) -> list[float]:
+    """Return the mean of values over each tenth of the pixels, from small std to large.
+
+    Parameters
+    ----------
+    values, std : ndarray
+        Of one crop, of one size.
+    """
+    ordered = values.ravel()[np.argsort(std, axis=None, kind="stable")]
+    return [float(part.mean()) for part in np.array_split(ordered, 10)]
 
 
 class Fit:
@@ -79,13 +90,12 @@ class Fit:
             share: [widened(m[None], s[None], share)[0] for m, s in zip(means, stds, strict=True)]
             for share in SHARES
         }
-        order = [np.argsort(s, kind="stable") for s in stds]
-        told = [self._told(share, level, order) for share in SHARES]
-        scores, tenths = (np.array([t[k] for t in told]) for k in (0, 1))
-        self.share = _evenest(scores, tenths)
+        told = [self._told(share, level, stds) for share in SHARES]
+        scores, parts = (np.array([t[k] for t in told]) for k in (0, 1))
+        self.share = _evenest(scores, parts)
         others = [np.array([other != image for other in images]) for image in images]
         self._without = [
-            _evenest(scores[:, of], tenths[:, of]) if of.any() else self.share for of in others
+            _evenest(scores[:, of], parts[:, of]) if of.any() else self.share for of in others
         ]
 
     def factor(self, level: float) -> float:
@@ -112,29 +122,28 @@ class Fit:
         return [e / s for e, s in zip(self._errors, self._spreads[share], strict=True)]
 
     def _told(
-        self, share: float, level: float, order: Sequence[NDArray[np.intp]]
+        self, share: float, level: float, stds: Sequence[Array]
     ) -> tuple[list[float], list[list[float]]]:
         """Return interval score and coverage by tenths of each crop under the factor of all."""
         factor = fit_scale(self._ratios(share), level)
-        scores, tenths = [], []
-        for spread, error, place in zip(self._spreads[share], self._errors, order, strict=True):
+        scores, parts = [], []
+        for spread, error, std in zip(self._spreads[share], self._errors, stds, strict=True):
             half = factor * spread
             scores.append(interval_score(-half, half, error, level))
-            parts = np.array_split((error <= half)[place], TENTHS)
-            tenths.append([float(part.mean()) if part.size else level for part in parts])
-        return scores, tenths
+            parts.append(tenths(error <= half, std))
+        return scores, parts
 
 
-def _evenest(scores: Array, tenths: Array) -> float:
+def _evenest(scores: Array, covered: Array) -> float:
     """Return the share of the most even coverage among those of a good score.
 
     Parameters
     ----------
     scores : ndarray, shape (shares, crops)
         Interval scores.
-    tenths : ndarray, shape (shares, crops, 10)
+    covered : ndarray, shape (shares, crops, 10)
         Coverage by tenths of the standard deviation.
     """
     total = scores.sum(1)
-    uneven = np.ptp(tenths.mean(1), axis=1)
+    uneven = np.ptp(covered.mean(1), axis=1)
     return SHARES[int(np.where(total <= (1 + SLACK) * total.min(), uneven, np.inf).argmin())]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from napari_dps._quantiles import quantiles, ranks, samples_needed
 from napari_dps.evaluate import crps, rmse, spread_skill
-from napari_dps.uncertainty._share import Fit
+from napari_dps.uncertainty._share import Fit, tenths
 from napari_dps.uncertainty.conformal import LEVELS, floored, interval_score
 
 __all__ = ["bright_and_deciles", "combine", "image_of", "score", "unpack"]
@@ -22,7 +22,7 @@ Array = NDArray[np.float64]
 BLOCK, BANDS = 8, 4
 CONDITIONAL = 0.9
 """Level whose coverage is told apart for bright pixels and by standard deviation, and whose
-interval score chooses the share."""
+interval score and coverage by tenths choose the share."""
 
 
 def score(result: Any, truth: Array, misfit: float, seed: int) -> dict[str, Any]:
@@ -125,10 +125,8 @@ def bright_and_deciles(
     mean, std : ndarray
         Of the samples; tenths go from the smallest std to the largest.
     """
-    flat = inside.ravel()
-    bright = flat[mean.ravel() >= np.quantile(mean, 0.8)]
-    tenths = np.array_split(flat[np.argsort(std, axis=None, kind="stable")], 10)
-    return float(bright.mean()), [float(part.mean()) for part in tenths]
+    bright = inside.ravel()[mean.ravel() >= np.quantile(mean, 0.8)]
+    return float(bright.mean()), tenths(inside, std)
 
 
 def image_of(record: dict[str, Any], number: int) -> Any:
