@@ -75,6 +75,31 @@ def test_the_report_after_a_closer_look(qtbot: Any, tmp_path: Path, notes: list[
     assert "restored from" in notes[-1].message and not (tmp_path / "other.html").exists()
 
 
+def test_no_report_when_the_look_is_over_before_it_hears_of_the_click(
+    qtbot: Any, tmp_path: Path, notes: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import napari_dps
+    from napari_dps.image import Image
+    from napari_dps.plugin.report_button import ReportButton
+
+    recipe = napari_dps.Recipe(
+        prior={"kind": "gaussian"}, sampler={"kind": "mmps", "steps": 4}, samples=2
+    )
+    image = Image.from_array(np.random.default_rng(0).poisson(20.0, (16, 16)))
+    button = ReportButton()
+    qtbot.addWidget(button)
+    button.set_result(napari_dps.reconstruct(image, recipe, device="cpu"), image)
+    monkeypatch.setattr(button.look, "cancel", lambda: None)  # the word comes too late
+    button.write(str(tmp_path / "page.html"), closer=True)
+    button.click()
+    assert button.text() == "Stopping…"
+    qtbot.waitUntil(lambda: button.menu() is not None, timeout=2 * LONG)
+    assert "stopped" in notes[-1].message and not (tmp_path / "page.html").exists()
+    button.write(str(tmp_path / "page.html"))  # what was found is kept
+    qtbot.waitUntil(lambda: button.menu() is not None and bool(notes[1:]), timeout=LONG)
+    assert "Not asked" not in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
 def test_intervals_of_a_calibration(
     dock: Any, viewer: Any, qtbot: Any, tmp_path: Path, notes: list[Any],
     monkeypatch: pytest.MonkeyPatch,

@@ -42,6 +42,8 @@ class ReportButton(QPushButton):
         super().__init__(_TEXT, parent)
         self._result: Result | None = None
         self._image: Image | None = None
+        self._looking: Result | None = None  # what the closer look is at
+        self._stopping = False
         self._path = ""
         self._menu = QMenu(self)
         self._menu.setToolTipsVisible(True)
@@ -79,15 +81,18 @@ class ReportButton(QPushButton):
         if result is None:
             return
         if not closer or image is None:
-            self.setEnabled(False)
-            self.setText("Writing…")
-            self.work.start(lambda: result.save_report(path))
+            self._write_page(result, path)
             return
-        self._path = path
+        self._path, self._looking, self._stopping = path, result, False
         device = str(result.report.get("device") or "auto")
         self.look.start(lambda: Request(0, image, result.recipe, device, result=result))
         self.setMenu(None)
         self.setText("Looking closer… (click to stop)")
+
+    def _write_page(self, result: Result, path: str) -> None:
+        self.setEnabled(False)
+        self.setText("Writing…")
+        self.work.start(lambda: result.save_report(path))
 
     def stop(self) -> None:
         """End what is under way, without an answer."""
@@ -97,6 +102,7 @@ class ReportButton(QPushButton):
 
     def _cancel(self) -> None:
         if self.look.running:
+            self._stopping = True
             self.setText("Stopping…")
             self.look.cancel()
 
@@ -107,11 +113,13 @@ class ReportButton(QPushButton):
             self.write(path, closer=closer)
 
     def _looked(self, end: Finished) -> None:
-        if end.cancelled or end.result is None:
+        if end.result is not None and self._result is self._looking:
+            self._result = end.result  # kept: a plain page has the findings too from now on
+        # The look may be over by the time its process hears of the click; no page even so.
+        if self._stopping or end.result is None:
             show_info("The closer look was stopped; no report was written.")
-            return
-        self._result = end.result  # kept: a plain page has the findings too from now on
-        self.write(self._path)
+        else:
+            self._write_page(end.result, self._path)
 
     def _look_failed(self, sentence: str, _: object) -> None:
         show_error(sentence_of(sentence))
