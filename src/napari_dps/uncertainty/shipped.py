@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -13,7 +14,7 @@ from napari_dps.uncertainty.calibration import Calibration
 if TYPE_CHECKING:
     from napari_dps.result import Result
 
-__all__ = ["refuse_unknown", "shipped_calibrations", "shipped_for"]
+__all__ = ["nearest", "refuse_unknown", "shipped_calibrations", "shipped_for"]
 
 FOLDER = Path(__file__).parent / "calibrations"
 
@@ -40,16 +41,29 @@ def shipped_for(result: Result) -> Calibration:
     fitting = [c for c in shipped_calibrations() if not c.matches(result)]
     if not fitting:
         refuse_unknown()
-    scales = [s for s in result.report.get("scale") or [] if s]
-    if not scales:
-        return fitting[0]
-    here = sum(math.log(s) for s in scales) / len(scales)
+    return nearest(fitting, result.report.get("scale") or [])
+
+
+def nearest(calibrations: Sequence[Calibration], scales: Sequence[float]) -> Calibration:
+    """Return the calibration that was fitted to images of about these contrasts.
+
+    Parameters
+    ----------
+    calibrations : sequence of Calibration
+        One or more.
+    scales : sequence of float
+        The object map's contrasts, in photoelectrons; without any the first calibration is taken.
+    """
+    known = [s for s in scales if s]
+    if not known:
+        return calibrations[0]
+    here = sum(math.log(s) for s in known) / len(known)
 
     def far(calibration: Calibration) -> float:
         low, high = calibration.scales
         return abs(here - (math.log(low) + math.log(high)) / 2)
 
-    return min(fitting, key=far)
+    return min(calibrations, key=far)
 
 
 def refuse_unknown() -> NoReturn:
