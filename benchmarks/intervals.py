@@ -37,6 +37,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -330,7 +331,9 @@ def shipped(
             calibrate, recipe, judged, seed=1, size=size, photons=photons, background=BACKGROUND,
             device=device,
         )  # fmt: skip
-        _, rows = restored(work / f"{task}-shipped.jsonl", task, run, max(19, len(judged)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # fewer crops than a fit needs: nothing is fitted
+            _, rows = restored(work / f"{task}-shipped.jsonl", task, run, max(19, len(judged)))
         taken = [nearest(fitting, row["scale"]) for row in rows]
         width = best_width(np.concatenate([unpack(row["error"]) for row in rows]))
         factors = [(c.lambdas[f"{LEVEL:g}"], c.share) for c in taken]
