@@ -83,7 +83,8 @@ def write_table(report: dict[str, Any], path: Path) -> None:
         lines += ["|" + "---|" * len(heads)]
         for entry in report["summary"]:
             if not entry["cells"]:
-                lines.append(f"| {entry['sampler']} | refuses: {' '.join(entry['refused'])} |")
+                refused = " ".join(entry["refused"])
+                lines.append(f"| {entry['sampler']} | {entry['setting']}, refused: {refused} |")
                 continue
             cells = [entry["sampler"], entry["setting"], _range(entry["calls"], 0)]
             cells += [_range(entry["error"])]

@@ -38,7 +38,7 @@ from cyclopts import App, Parameter
 
 from napari_dps.components import make, registry
 from napari_dps.core.streams import Streams
-from napari_dps.errors import RecipeError
+from napari_dps.errors import DPSError
 from napari_dps.grid import Grid
 from napari_dps.kinds import SamplerChoice
 
@@ -75,8 +75,8 @@ def examine(case: Case, choice: Any, samples: int, truths: int) -> dict[str, Any
 
     Raises
     ------
-    RecipeError
-        If the sampler refuses the problem.
+    DPSError
+        If the sampler refuses the problem, or its own result.
     """
     sampler = choice.bind(Grid((case.size, case.size), dtype="float64"))
     # Samples drawn together have no partners of their own.
@@ -199,12 +199,15 @@ def rows_of(
     choice = make_sampler(kind, {})
     try:
         found = examine(case, choice, samples, truths)
-    except RecipeError as error:
+    except DPSError as error:
         return [where | {"setting": "default", "refused": str(error)}]
     default = {"setting": "default", "steps": getattr(choice, "steps", None), **found}
     rows = [default]
-    if default["steps"] is not None:
-        rows += [within(case, kind, budget, default, samples, truths) for budget in budgets]
+    for budget in budgets if default["steps"] is not None else ():
+        try:
+            rows.append(within(case, kind, budget, default, samples, truths))
+        except DPSError as error:  # too few steps for it, as it says itself
+            rows.append({"setting": f"{budget} calls", "refused": str(error)})
     return [where | row for row in rows]
 
 
@@ -285,7 +288,7 @@ def main(
         say(f"{kind}: {time.perf_counter() - begin:.0f} s")
     for row in rows:
         if row.get("refused"):
-            say(f"{row['sampler']} refuses {row['task']}: {row['refused']}")
+            say(f"{row['sampler']} refuses {row['task']}, {row['setting']}: {row['refused']}")
     spent = round(time.perf_counter() - begin)
     tell(rows, {"samples": samples, "truths": truths, "size": size}, spent, out, table, chart)
 

@@ -17,7 +17,7 @@ from _closed_form import TASKS, Case
 import napari_dps
 from napari_dps.core.sampler import SecondOrderMove, finest_level
 from napari_dps.core.schedule import karras_ladder
-from napari_dps.errors import RecipeError
+from napari_dps.errors import DPSError, RecipeError
 
 Range = tuple[float, float]
 
@@ -273,3 +273,16 @@ def test_runs_of_single_samplers_are_joined(tmp_path, monkeypatch, capsys) -> No
     with pytest.raises(SystemExit, match="other settings"):
         exactness.join([out, files[0]])
     capsys.readouterr()
+
+
+def test_a_budget_that_a_sampler_finds_too_small_is_a_row_of_its_own(monkeypatch):
+    def refuse(*_: object) -> None:
+        raise DPSError("too few steps")
+
+    monkeypatch.setattr(exactness, "within", refuse)
+    monkeypatch.setattr(exactness, "examine", lambda *_: {"calls": {}, "seconds": 0.0})
+    case = Case("blur", 0.1, "smooth", 8)
+    default, small = exactness.rows_of(case, "smc", (20,), 39, 1)
+    assert default["setting"] == "default" and "refused" not in default
+    assert (small["setting"], small["refused"]) == ("20 calls", "too few steps")
+    assert exactness.summary([small])[0]["refused"] == ["too few steps"]

@@ -204,7 +204,8 @@ class _Solver:
         # What an operator that shows no flat object answers to structure.
         answer = self.information.flatten(1).mean(1) * self.operator.response**2
         _, shown = shown_flat(flat, self.mask, self.operator.response)
-        self.stiff = torch.where(shown, stiff, answer).clamp_min(1e-12)
+        tiny = torch.finfo(stiff.dtype).tiny
+        self.stiff = torch.where(shown, stiff, answer).clamp_min(tiny)
         zero = torch.zeros_like(gradient(x))
         weight = 1.0 if self.sampler.weight is None else self.sampler.weight
         return State(
@@ -227,7 +228,8 @@ class _Solver:
         look certain, and hold on to itself. The geometric mean with the weights before damps.
         """
         variance = self.problem.likelihood.variance(torch.maximum(z, 0.5 * self.local))
-        damped = (self.information * self.mask / variance).sqrt()
+        # Roots first: in units such as metres the product leaves the numbers of single precision.
+        damped = self.information.sqrt() * (self.mask / variance).sqrt()
         self.information = torch.where(column(running, z), damped, self.information)
 
     def image(self, state: State) -> Tensor:

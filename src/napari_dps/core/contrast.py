@@ -71,7 +71,7 @@ def lost_contrast(
     Tensor
         Between 1 and 2.
     """
-    y_like = residual
+    y_like, tiny = residual, torch.finfo(residual.dtype).tiny
     share = smooth(weight, BOX)
     inside = (share > 0.5).to(y_like)
 
@@ -91,7 +91,7 @@ def lost_contrast(
     noise_of_box = noise_of_box * min(1.0, redundancy / BOX**2)
     fine = (spread(residual, weight) - average(variance, weight)).clamp_min(0)
     coarse = (spread(box(residual), inside) - average(noise_of_box, inside)).clamp_min(0)
-    wanted = (coarse / fine.clamp_min(1e-12)).clamp(1e-3, 1e3).log()
+    wanted = (coarse / fine.clamp_min(tiny)).clamp(1e-3, 1e3).log()
 
     shape = operator.x_shape
     axes = tuple(range(2, 1 + len(shape)))
@@ -109,8 +109,8 @@ def lost_contrast(
     for root in roots:
         z = measured(field(root, white))
         seen = spread(box(z), inside)
-        gains.append(coarse / seen.clamp_min(1e-12))
-        ratio = seen / spread(z, weight).clamp_min(1e-12)
+        gains.append(coarse / seen.clamp_min(tiny))
+        ratio = seen / spread(z, weight).clamp_min(tiny)
         off.append((ratio.clamp(1e-3, 1e3).log() - wanted).abs())
     choice = torch.stack(off).argmin(0)
     size = torch.stack(gains).gather(0, choice[None])[0].sqrt()
@@ -121,5 +121,5 @@ def lost_contrast(
         noise = (redundancy * variance).sqrt() * streams.normal(operator.y_shape).to(y_like)
         low, high = contrast(operator.crop(truth))
         low_seen, high_seen = contrast(operator.crop(estimate(measured(truth) + weight * noise)))
-        total += (high - low) / (high_seen - low_seen).clamp_min(1e-12)
+        total += (high - low) / (high_seen - low_seen).clamp_min(tiny)
     return (total / DRAWS).clamp(1.0, MOST)

@@ -168,5 +168,7 @@ def object_map(
     if lost is not None:
         span = span * lost.double()
     span = torch.maximum(span, 4 * noise.double())
-    span = torch.maximum(span, 1e-6 * estimate.flatten(1).double().abs().amax(1).clamp_min(1e-6))
+    # In any unit: what is measured in metres or amperes may be as small as single precision goes.
+    least = 1e-6 * estimate.flatten(1).double().abs().amax(1)
+    span = torch.maximum(span, least).clamp_min(torch.finfo(estimate.dtype).tiny)
     return column(span, estimate).to(estimate), column(background, estimate).to(estimate)
