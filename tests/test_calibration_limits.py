@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import Any
 
 import numpy as np
 import pytest
-from calibration_cases import RECIPE, REPORT, SAMPLES, fitted
+from calibration_cases import RECIPE, REPORT, SAMPLES, drawn, fitted
 
+from napari_dps.image import Image
 from napari_dps.result import Result
 from napari_dps.uncertainty.calibration import parts_of
 from napari_dps.uncertainty.scoring import image_of
@@ -51,3 +53,21 @@ def test_background_and_read_noise_beyond_the_calibrations_are_warned_of(
         assert told == [] and not recwarn.list
     else:
         assert re.search(words, told[0]) and "may not cover" in str(recwarn.pop().message)
+
+
+def test_a_volume_and_another_unit_of_length() -> None:
+    found = fitted(19)
+    result, _ = drawn(np.random.default_rng(4))
+    volume = Result.from_image(
+        result.samples,
+        Image.from_array(result.mean),
+        result.recipe,
+        {**result.report, "object_axes": "ZYX"},
+    )
+    assert found.matches(volume) == ["the object's axes is 'ZYX' here and 'YX' in the calibration"]
+    micrometres = found.model_copy(update={"parts": {**found.parts, "pixel_size": [0.1, 0.1]}})
+    for unit, step, fits in (("nm", 100.0, True), ("um", 0.1, True), ("nm", 0.1, False)):
+        plain = Image.from_array(result.mean)
+        image = dataclasses.replace(plain, scale=(step, step), units=(unit, unit))
+        same = Result.from_image(result.samples, image, result.recipe, dict(result.report))
+        assert (micrometres.matches(same) == []) == fits

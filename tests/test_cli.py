@@ -60,7 +60,7 @@ def recipe_of(fake: type[FakeRun], line: str) -> Any:
 BLUR = "reconstruct a.tif -o o.tif --forward gaussian-blur "
 PG = "reconstruct a.tif -o o.tif --noise poisson-gaussian "
 MISTAKES = {
-    "": ("reconstuct a.tif", r"did you mean \"reconstruct\""),
+    "": ("reconstuct a.tif", r"did you mean 'reconstruct'"),
     "no output": ("reconstruct a.tif", r"needs --out or -o"),
     "no input": ("reconstruct -o o.tif", r"no image was named"),
     "option": ("reconstruct a.tif -o o.tif --nose poisson", r"--nose; did you mean --noise"),
@@ -303,6 +303,15 @@ def test_ctrl_c_before_the_first_step(fake, folder, capsys, monkeypatch) -> None
     monkeypatch.setattr(fake, "plan", lambda run: signal.raise_signal(signal.SIGINT))
     assert main("reconstruct a.tif -o o.tif".split()) == 130
     assert capsys.readouterr().err == "napari-dps: stopped; nothing was written\n"
+
+
+def test_a_command_that_there_is_not(fake, folder, capsys) -> None:
+    assert main(["reconstrct"]) == 2
+    assert capsys.readouterr().err == (
+        "napari-dps: there is no command 'reconstrct'; did you mean 'reconstruct'?\n"
+    )
+    assert main(["x"]) == 2
+    assert capsys.readouterr().err.endswith("train, list, priors, doctor\n")
 
 
 def test_an_output_without_a_name(fake, folder, capsys) -> None:

@@ -74,7 +74,7 @@ def test_clean_images_and_a_recipe_file(folder, capsys) -> None:
     rng = np.random.default_rng(1)
     Path("clean").mkdir()
     for k in range(2):
-        np.save(f"clean/{k}.npy", rng.random((24, 24)))
+        np.save(f"clean/{k}.npy", rng.random((24, 24)) if k else rng.random((24, 24)) > 0.5)
     napari_dps.Recipe(
         noise={"kind": "gaussian", "sigma": 2.0},
         prior="gaussian",

@@ -25,6 +25,20 @@ def chain(*steps):
     return make("forward", {"kind": "compose", "steps": list(steps)})
 
 
+def test_a_gaussian_blur_of_a_chain_keeps_the_planes_of_a_volume_apart():
+    point = np.full((6, 16, 16), 1e-6)
+    point[2, 8, 8] = 1000.0
+    steps = [STEPS[0], {"kind": "downsample", "factor": [1, 2, 2]}]
+    silent = {"kind": "gaussian", "sigma": 1e-9}
+    seen = simulate(point, forward={"kind": "compose", "steps": steps}, noise=silent)
+    np.testing.assert_allclose(seen.sum((1, 2)), [0, 0, 250, 0, 0, 0], atol=1)
+    with_z = {"kind": "psf", "psf": np.ones((3, 1, 1)) / 3}
+    chained = chain(with_z, *steps).bind(Grid((6, 8, 8), dtype="float64"))
+    x = torch.zeros((1, *chained.x_shape), dtype=torch.float64)
+    x[..., chained.x_shape[1] // 2, 8, 8] = 1.0
+    assert int((chained(x).sum((-1, -2)) > 1e-6).sum()) == 3
+
+
 def test_steps_are_applied_in_their_order():
     operator = chain(*STEPS).bind(GRID)
     fine = make("forward", STEPS[0]).bind(Grid((24, 30), dtype="float64"))

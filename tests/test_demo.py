@@ -13,6 +13,7 @@ import tifffile
 import napari_dps
 from napari_dps.demo import _Clock, fit_one_gain, run_demo
 from napari_dps.demo._baselines import Blur, best_by, far_field_intensity, hio, richardson_lucy
+from napari_dps.errors import InputError
 from napari_dps.evaluate import psnr
 from napari_dps.forward.gaussian_blur import GaussianBlur
 from napari_dps.result import Result
@@ -75,6 +76,13 @@ def test_clock_joins_runs_into_one_progress() -> None:
 
 
 @pytest.mark.slow
+def test_a_folder_that_cannot_be_made_is_said_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(InputError, match=r"cannot be made .*; name another one"):
+            run_demo(out)
+
+
 def test_demo_writes_images_figure_and_report(tmp_path: Path) -> None:
     steps: list[Progress] = []
     report = run_demo(tmp_path / "out", steps.append, prior="gaussian", samples=2)

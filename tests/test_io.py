@@ -28,6 +28,26 @@ def test_plain_tiff(tmp_path: Path) -> None:
     assert image.path == str(tmp_path / "cells.tif")
 
 
+def test_numbers_that_are_names_of_colours_are_refused_and_maps_of_light_are_not(
+    tmp_path: Path,
+) -> None:
+    ramp = np.arange(256, dtype=np.uint16) * 257
+    frame = (FRAME >> 8).astype(np.uint8)
+    zero = np.zeros_like(ramp)
+    shuffled = RNG.permuted(np.stack([ramp] * 3), axis=1)
+    for name, colours in (("green", [zero, ramp, zero]), ("inverted", [ramp[::-1]] * 3)):
+        tifffile.imwrite(
+            tmp_path / f"{name}.tif", frame, photometric="palette", colormap=np.stack(colours)
+        )
+        np.testing.assert_array_equal(read_image(tmp_path / f"{name}.tif").data, frame)
+    tifffile.imwrite(tmp_path / "gif.tif", frame, photometric="palette", colormap=shuffled)
+    with pytest.raises(InputError, match="names of colours"):
+        read_image(tmp_path / "gif.tif")
+    tifffile.imwrite(tmp_path / "fax.tif", frame, photometric="miniswhite")
+    with pytest.warns(UserWarning, match="zero is white"):
+        np.testing.assert_array_equal(read_image(tmp_path / "fax.tif").data, frame)
+
+
 def test_plain_stack_is_taken_for_z_and_says_so(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", STACK)
     image = read_image(tmp_path / "a.tif")

@@ -20,6 +20,15 @@ def disc(row, column, radius=3, shape=(64, 64)):
     return (np.hypot(y - row, x - column) < radius) * 10.0
 
 
+def test_masked_values_are_no_number():
+    samples = np.random.default_rng(0).normal(5.0, 1.0, (20, 8, 8))
+    result = Result(samples, "YX")
+    found = napari_dps.measure(result, lambda image: np.ma.masked_less(image, 100).mean())
+    assert np.isnan(found.value).all()
+    found = napari_dps.measure(result, lambda image: np.ma.masked_less(image, 0).mean())
+    assert found.value[0] == pytest.approx(5.0, abs=0.2)
+
+
 def test_objects_at_the_border_are_split_and_not_lost():
     places = [(5, 20), (32, 32), (58, 40), (32, 5), (63, 63)]
     image = np.maximum.reduce([disc(*place) for place in places])

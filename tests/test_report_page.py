@@ -218,7 +218,7 @@ def test_frames_are_not_mixed_with_parts_of_one_object():
     assert flat(stack[:2], "CYX", 1, "YX")[0].max() == 1  # channels
     both = np.stack([3 * stack, 4 * stack], axis=1)  # real and imaginary part of each frame
     shown, how = flat(both, "TCYX", 2, "CYX")
-    assert how == "magnitude" and shown.shape == (3, 3) and (shown == 10).all()
+    assert how == "root of both parts' squares" and shown.shape == (3, 3) and (shown == 10).all()
     colours, how = flat(np.zeros((2, 3, 4, 5)), "TCYX", 1, "CYX")
     assert colours.shape == (3, 4, 5) and how == ""
 

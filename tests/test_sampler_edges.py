@@ -55,6 +55,36 @@ def test_richardson_lucy_says_that_it_went_past_the_noise() -> None:
     assert not any("past the noise" in w for w in found.report["warnings"])
 
 
+def test_total_variation_keeps_signs_where_the_object_is_no_light() -> None:
+    truth = scene()
+    noise = {"kind": "gaussian", "sigma": 3.0}
+    turned = truth * np.exp(2.5j)
+    kspace = {"kind": "fourier-mask", "object": "complex", "acceleration": 2.0, "centre": 0.2}
+    parts = np.stack([turned.real, turned.imag])
+    measured = simulate(parts, forward=kspace, noise=noise, axes="CYX")
+    found = restored(measured, "admm-tv", forward=kspace, noise=noise, samples=1)
+    np.testing.assert_allclose(np.asarray(found.mean).mean((1, 2)), parts.mean((1, 2)), rtol=0.02)
+    assert found.report["chi2"][0] == pytest.approx(1, abs=0.1)
+    below = simulate(truth, forward=BLUR, noise=noise, seed=2) - 1000
+    found = restored(below, "admm-tv", forward=BLUR, noise=noise, samples=1)
+    assert np.asarray(found.mean).mean() == pytest.approx(truth.mean() - 1000, rel=0.01)
+    found = restored(below, "richardson-lucy", forward=BLUR, noise=noise, samples=1)
+    assert sum("below zero on the whole" in w for w in found.report["warnings"]) == 1
+    light = restored(below + 1000, "admm-tv", forward=BLUR, noise=noise, samples=1)
+    assert np.asarray(light.mean).min() >= 0
+
+
+def test_dps_does_not_hang_on_the_unit_of_a_camera_that_saturates() -> None:
+    found = []
+    for white in (255.0, 2.0):
+        camera = {"kind": "nonlinear-blur", "white": white}
+        noise = {"kind": "gaussian", "sigma": 3 * white / 255}
+        measured = simulate(scene() * white / 255, forward=camera, noise=noise, seed=0)
+        result = restored(measured, {"kind": "dps", "steps": 30}, forward=camera, noise=noise)
+        found.append(np.asarray(result.mean) / white)
+    np.testing.assert_allclose(found[0], found[1], atol=2e-3 * np.abs(found[0]).max())
+
+
 @pytest.mark.parametrize("kind", ["ilvr", "mcg"])
 def test_projections_do_not_hang_on_the_unit(kind: str) -> None:
     measured = scene() + np.random.default_rng(3).normal(0, 5, (20, 20))

@@ -88,13 +88,15 @@ def blurred(image: np.ndarray, sigma: float) -> np.ndarray:
     return np.fft.ifft2(np.fft.fft2(image) * np.exp(-2 * (np.pi * sigma * f) ** 2)).real
 
 
-def judge(y, z, *, noise="poisson", forward=BLUR, valid=None, seed=0) -> Finding:
+def judge(
+    y, z, *, noise="poisson", forward=BLUR, valid=None, seed=0, sampler="mmps", restarts=None
+) -> Finding:
     """Return the finding on data ``y`` whose samples have the expectations ``z`` (S, Y, X)."""
-    recipe = Recipe(forward=forward, noise=noise)
+    recipe = Recipe(forward=forward, noise=noise, sampler=sampler)
     likelihood = recipe.noise.bind(Grid(y.shape, None, "cpu", "float32"))
     mask = None if valid is None else torch.as_tensor(valid)[None, None]
     problem = Problem(torch.as_tensor(y).float()[None, None], None, None, likelihood, mask)
     residuals = Residuals(seed)
     images = torch.as_tensor(np.asarray(z)).float()[:, None]
     residuals.add(problem, images, [(s, 0) for s in range(len(images))])
-    return data_fit(fit(residuals.frames[0], problem), recipe)
+    return data_fit(fit(residuals.frames[0], problem), recipe, restarts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,6 +45,8 @@ _DAMAGE = (
 )
 # Printer and screen resolutions in dots per inch: set by drawing programs, not by microscopes.
 _PRINT_DPI = (72, 75, 90, 96, 100, 120, 144, 150, 180, 192, 200, 240, 300, 360, 400, 600, 1200)
+RISING = 0.9
+"""Share of a colour map's steps that must all go to brighter (or all to darker) colours."""
 _SECONDS = {
     "s": 1.0,
     "sec": 1.0,
@@ -149,6 +152,28 @@ def read_series(file: TiffFile, series: TiffPageSeries, path: Path) -> NDArray[A
     return np.asarray(series.asarray(squeeze=False))
 
 
+def _look_at_colours(page: Any, path: Path) -> None:
+    """Refuse numbers that are names of colours, and warn where zero is said to be white.
+
+    Microscopes' software keeps light with a colour map beside it: that grows brighter with it.
+    """
+    photometric = getattr(getattr(page, "photometric", None), "name", "")
+    if photometric == "PALETTE" and getattr(page, "colormap", None) is not None:
+        brightness = np.array([0.299, 0.587, 0.114]) @ np.asarray(page.colormap, dtype=float)
+        rising = float(np.mean(np.diff(brightness) >= 0))
+        if not RISING < rising and not rising < 1 - RISING:
+            raise InputError(
+                f"'{path}' has a palette: its numbers are names of colours, not amounts of light; "
+                "export it as gray values."
+            )
+    if photometric == "MINISWHITE":
+        warnings.warn(
+            f"'{path}' says that zero is white; its numbers are taken for light as they are: "
+            "invert it before if more light has smaller numbers",
+            stacklevel=3,
+        )
+
+
 def read_tiff(path: Path) -> tuple[NDArray[Any], str, Calibration, dict[str, Any]]:
     """Read the first series of a TIFF.
 
@@ -177,6 +202,7 @@ def read_tiff(path: Path) -> tuple[NDArray[Any], str, Calibration, dict[str, Any
         if not file.series:
             raise InputError(f"'{path}' holds no image.")
         series = file.series[0]
+        _look_at_colours(series.keyframe, path)
         data = read_series(file, series, path)
         axes = series.get_axes(squeeze=False)
         metadata: dict[str, Any] = {"series": len(file.series)}

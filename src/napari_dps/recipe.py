@@ -166,6 +166,12 @@ class Recipe(BaseModel):
         if isinstance(value, cls):
             return value.with_parts(**given) if given else value
         if isinstance(value, Mapping):
+            strange = [name for name in value if not isinstance(name, str)]
+            if strange:
+                raise RecipeError(
+                    f"the recipe has the key {strange[0]!r}; its keys are words: "
+                    f"{', '.join(cls.model_fields)}"
+                )
             return cls(**{**value, **given})
         raise RecipeError(
             f"the recipe came as {type(value).__name__}; give a Recipe, a dict or a path"

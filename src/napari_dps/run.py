@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_dps.allocator import memory_kept
+from napari_dps.batches import Batches
 from napari_dps.bound_prior import bind_prior, whole_prior
 from napari_dps.colours import arrange
 from napari_dps.cost import estimate_cost
@@ -225,38 +226,34 @@ class Run:
 
     def _progress(self, begin: float) -> Iterator[Progress]:
         yield Progress("estimate", 0, 1, 0.0, None, 0, self.recipe.samples)
-        # Sample-major: a sample is of use once all its frames are there.
-        items = [(s, f) for s in range(self.recipe.samples) for f in range(len(self._live))]
-        if self.recipe.sampler.interacting:
-            items.sort(key=lambda item: item[1])
+        count = self.recipe.samples * len(self._live)
         steps = self._sampler.total_steps()
         done_items = 0
         try:
             # A search counts as so many steps of the sampler, so that one bar covers both.
             looked = self._search_steps()
-            whole = looked + steps * len(items)
+            whole = looked + steps * count
             for done, total in find_start(self):
                 seconds = time.perf_counter() - begin
                 at = looked * done / total
                 left = seconds * (whole - at) / at
                 yield Progress("estimate", round(at), whole, seconds, left, 0, self.recipe.samples)
-            sampling = time.perf_counter()
-            while done_items < len(items):
+            sampling, together = time.perf_counter(), self.recipe.sampler.interacting
+            batches = Batches(self.recipe.samples, self._problem.ladders(together), together)
+            while done_items < count:
                 assert self._layout is not None
-                size = self._layout.batch
-                if self.recipe.sampler.interacting:
-                    size = self.recipe.samples
-                batch = items[done_items : done_items + size]
+                size = self.recipe.samples if together else self._layout.batch
+                batch = batches.take(done_items, size)
                 try:
                     for step in self._sample(batch):
                         seconds = time.perf_counter() - begin
-                        share = (done_items + len(batch) * step.i / step.total) / len(items)
+                        share = (done_items + len(batch) * step.i / step.total) / count
                         drawing = time.perf_counter() - sampling
                         left = drawing * (1 - share) / share if share > 0 else None
                         self._seconds = seconds
                         yield Progress(
                             "sample",
-                            looked + round(share * steps * len(items)),
+                            looked + round(share * steps * count),
                             whole,
                             seconds,
                             left,

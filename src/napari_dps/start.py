@@ -49,11 +49,13 @@ def find_start(run: Run) -> Iterator[tuple[int, int]]:
         backgrounds.append(b)
     mapped = MappedOperator(operator, torch.cat(scales), torch.cat(backgrounds))
     problem.operator = mapped
-    error = max(
+    errors = [
         float((e.error.max() * 2 / a.max()).item()) for e, a in zip(found, scales, strict=True)
-    )
-    problem.start = Start(mapped.from_object(torch.cat([e.image for e in found])), error)
-    problem.noise_level = problem.find_noise_level()
+    ]
+    estimate = mapped.from_object(torch.cat([e.image for e in found]))
+    problem.start = Start(estimate, max(errors), errors=errors)
+    problem.noise_levels = problem.find_noise_levels()
+    problem.noise_level = problem.noise_levels and min(problem.noise_levels)
     problem.reference = mapped(problem.start.estimate) if operator.is_affine else None
     _warn_of_little_noise(run)
     if not all(e.details.get("level_shown", True) for e in found) and LEVEL not in " ".join(

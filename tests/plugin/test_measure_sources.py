@@ -133,6 +133,9 @@ def test_lines_from_shapes_and_points(viewer: Any) -> None:
     assert (line.start, line.end) == (pytest.approx((12, 2)), pytest.approx((12, 30)))
     points = viewer.add_points(physical((12, 2), (12, 30)))
     assert line_in_pixels(points, samples).end == pytest.approx((12, 30))
+    bent = viewer.add_shapes([physical((5, 5), (5, 25), (20, 25))], shape_type="path", name="bent")
+    with pytest.raises(InputError, match="path in 'bent' has 3 points, and profiles run straight"):
+        line_in_pixels(bent, samples)
     points.add(physical((1, 1)))
     with pytest.raises(InputError, match="holds 3 points; a line leads through two"):
         line_in_pixels(points, samples)

@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, UnknownCommandError
 from pydantic import ValidationError
 
 from napari_dps.cli import (
@@ -27,6 +27,7 @@ from napari_dps.cli import (
 from napari_dps.cli._errors import parser_sentence, validation_sentence
 from napari_dps.cli._options import Chosen, first_pass
 from napari_dps.cli._terminal import complain
+from napari_dps.components import nearest
 from napari_dps.errors import DPSError
 
 DONE, OURS, MISTAKE, INTERRUPTED = 0, 1, 2, 130
@@ -92,6 +93,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             tokens, exit_on_error=False, print_error=False, result_action="return_value"
         )
         return code if isinstance(code, int) else DONE
+    except UnknownCommandError:
+        asked = next((token for token in tokens if not token.startswith("-")), tokens[0])
+        complain(f"there is no command {asked!r}; {nearest(asked, list(VERBS))}")
     except CycloptsError as error:
         complain(parser_sentence(error, verb, chosen))
     except ValidationError as error:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from napari_dps.core.channelwise import ChannelwiseOperator
 from napari_dps.core.classical import data_of, refuse_non_affine
 from napari_dps.core.differences import divergence, gradient, length
 from napari_dps.core.flat import flat_level, shown_flat
@@ -27,6 +28,8 @@ CLOSE = 0.01
 """How near to one the chi-square per datum must come."""
 BOUNDS = (1e-4, 1e4)
 """Weights that the discrepancy principle may choose."""
+BELOW = 5.0
+"""Standard deviations by which a total below zero is no chance."""
 BALANCED = 150
 """Iterations after which the penalty stays, since a changing one need not converge."""
 
@@ -77,7 +80,8 @@ class ADMMTVSampler(Sampler):
     weight : float or None
         Of the total variation, in units of the noise; None: chi-square per datum becomes 1.
     positive : bool
-        Keep the object at or above zero.
+        Keep the object at or above zero, where it is light: not a complex one, nor where the
+        measurement lies below zero on the whole.
     iterations : int
         At most.
     inner : int
@@ -151,12 +155,14 @@ class ADMMTVSampler(Sampler):
                 "weight": weight,
                 "lambda": weight / noise,
                 "chosen_by": "chi2 per datum" if self.weight is None else "weight given",
+                "positive": bool(kept),
             }
-            for count, went_on, weight, noise in zip(
+            for count, went_on, weight, noise, kept in zip(
                 used.tolist(),
                 running.tolist(),
                 state.weight.tolist(),
                 solver.noise.tolist(),
+                solver.keep.tolist(),
                 strict=True,
             )
         ]
@@ -196,6 +202,7 @@ class _Solver:
         share = smooth(self.mask, 5).clamp_min(1e-6)
         self.local = torch.where(share > 1e-5, smooth(self.mask * self.y, 5) / share, self.y)
         variance = self.problem.likelihood.variance(self.local)
+        self.keep = (self.sampler.positive & ~self._no_light(variance)).to(x)
         self.information = self.mask / variance
         count = self.mask.flatten(1).sum(1)
         own = (self.mask * variance).flatten(1).sum(1) / count / self.problem.likelihood.redundancy
@@ -221,6 +228,14 @@ class _Solver:
             torch.ones_like(level, dtype=torch.bool),
         )
 
+    def _no_light(self, variance: Tensor) -> Tensor:
+        """Return where the object is no light, shape (B,): complex, or below zero as a whole."""
+        if self.operator.x_shape[0] == 2 and not isinstance(self.operator, ChannelwiseOperator):
+            return torch.ones(self.n, dtype=torch.bool, device=self.y.device)
+        total = (self.mask * (self.y - self.dark)).flatten(1).sum(1)
+        error = (self.mask * variance).flatten(1).sum(1).sqrt()
+        return total < -BELOW * error
+
     def reweigh(self, z: Tensor, running: Tensor) -> None:
         """Weigh the data anew at the present expectation, where the run goes on.
 
@@ -234,11 +249,11 @@ class _Solver:
 
     def image(self, state: State) -> Tensor:
         """Return the present estimate."""
-        return state.v if self.sampler.positive else state.x
+        return torch.where(column(self.keep, state.x) > 0, state.v, state.x)
 
     def step(self, state: State) -> tuple[State, Tensor, Tensor]:
         """Return the next state, and the relative primal and dual residuals."""
-        rho, keep = column(state.rho, state.x), float(self.sampler.positive)
+        rho, keep = column(state.rho, state.x), column(self.keep, state.x)
         slope = gradient(state.x)
         rhs = self.operator.adjoint(self.information * (self.y - state.z))
         rhs = rhs - rho * divergence(state.u - state.du - slope)
@@ -274,8 +289,7 @@ class _Solver:
         mixed_x = RELAXED * x + (1 - RELAXED) * state.v
         v = (mixed_x + state.dv).clamp_min(0)
         dv = mixed_x + state.dv - v
-        if not keep:
-            v, dv = x, torch.zeros_like(x)
+        v, dv = torch.where(keep > 0, v, x), keep * dv
         new = replace(state, x=x, z=z, u=u, du=du, v=v, dv=dv)
         return new, *self._residuals(state, new, slope)
 
@@ -285,9 +299,9 @@ class _Solver:
         def norm2(v: Tensor) -> Tensor:
             return (v**2).flatten(1).sum(1)
 
-        keep = float(self.sampler.positive)
-        gap = norm2(slope - new.u) + keep * norm2(new.x - new.v)
-        size = norm2(slope) + keep * norm2(new.x)
+        gap = norm2(slope - new.u) + self.keep * norm2(new.x - new.v)
+        size = norm2(slope) + self.keep * norm2(new.x)
+        keep = column(self.keep, new.x)
         change = keep * (new.v - old.v) - divergence(new.u - old.u)
         force = keep * new.dv - divergence(new.du)
         # The data's own pull is the force that a solution has to balance.

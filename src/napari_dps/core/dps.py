@@ -18,6 +18,17 @@ from napari_dps.core.streams import Streams
 
 MOST = 4.0
 """Times the expected that a count is taken for at most, where its pull is concerned."""
+TOO_FAR = 10.0
+"""Chi-square per datum of samples that were thrown off, rather than drawn."""
+
+
+def too_long(scale: float) -> str:
+    """Return what to say of samples that are further off the data."""
+    return (
+        f"samples lie far off the data (chi-square per datum above {TOO_FAR:g}): most likely the "
+        f"step length is too large for so much light; lower `scale` (now {scale:g}) tenfold, and "
+        "where that does not help look at noise and optics"
+    )
 
 
 class DPSSampler(Sampler):
@@ -68,7 +79,12 @@ class DPSSampler(Sampler):
             x = self.after(problem, x, lower, streams)
             if i + 1 < total:
                 yield Step(i + 1, total, x0, problem.misfit(z), dict(problem.calls))
-        yield final_step(problem, x, total)
+        last = final_step(problem, x, total)
+        last.details = [
+            {"warning": too_long(self.scale)} if chi2 > TOO_FAR else {}
+            for chi2 in last.misfit.tolist()
+        ]
+        yield last
 
     def after(self, problem: Problem, x: Tensor, sigma: float, streams: Streams) -> Tensor:
         """Return x, at ``sigma``, as a step leaves it; methods that add to the step do it here."""
@@ -80,7 +96,7 @@ class DPSSampler(Sampler):
             return exact_gradient(problem, z)
         r = problem.residual(z)
         weight = problem.likelihood.dps_weight(problem.y)
-        if isinstance(problem.likelihood, GaussianLikelihood) and problem.operator.is_affine:
+        if isinstance(problem.likelihood, GaussianLikelihood):
             # The paper's images are measured in prior units, in which `scale` has its meaning; in
             # a camera's it would depend on the unit.
             scale = problem.operator.scale.flatten(1).mean(1)

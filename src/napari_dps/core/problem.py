@@ -31,12 +31,15 @@ class Start:
         Noise level at which samplers join; None: it follows from the error.
     misfits : list of float
         Chi-square per datum of the restarts that led to it, most likely first; may be empty.
+    errors : list of float
+        The error of each frame, of which ``error`` is the largest; empty where there is one alone.
     """
 
     estimate: Tensor
     error: float
     level: float | None = None
     misfits: list[float] = field(default_factory=list)
+    errors: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -59,8 +62,9 @@ class Problem:
         An informed start where one was found.
     noise_level : float or None
         Noise of the best pixels in prior units, where A leaves units as they are or is linear about
-        the start: no detail of the posterior is finer. The same for all frames, so that a ladder
-        does not depend on how they are batched.
+        the start: no detail of the posterior is finer.
+    noise_levels : list of float or None
+        That of each frame, of which ``noise_level`` is the least.
     reference : Tensor or None, shape (B or 1, *y_shape)
         Expectation of the informed start: no datum is called more certain than half of it says.
     calls : dict
@@ -79,6 +83,7 @@ class Problem:
     valid: Tensor | None = None
     start: Start | None = None
     noise_level: float | None = None
+    noise_levels: list[float] | None = None
     reference: Tensor | None = None
     calls: dict[str, int] = field(default_factory=lambda: {"forward": 0, "vjp": 0})
     checkpoint: Callable[[], None] | None = None
@@ -100,12 +105,27 @@ class Problem:
         operator = MappedOperator(
             self.operator.operator, take(self.operator.scale), take(self.operator.background)
         )
-        start = self.start and replace(self.start, estimate=take(self.start.estimate))
+        start, level = self.start, self.noise_level
+        if start is not None:
+            start = replace(start, estimate=take(start.estimate))
+            if start.errors:
+                errors = [start.errors[k] for k in frames]
+                start = replace(start, errors=errors, error=max(errors))
+        levels = self.noise_levels and [self.noise_levels[k] for k in frames]
+        if levels:
+            level = min(levels)
         valid = None if self.valid is None else take(self.valid)
         reference = None if self.reference is None else take(self.reference)
         return replace(
-            self, y=take(self.y), operator=operator, valid=valid, start=start, reference=reference
-        )
+            self, y=take(self.y), operator=operator, valid=valid, start=start, reference=reference,
+            noise_level=level, noise_levels=levels,
+        )  # fmt: skip
+
+    def ladders(self, apart: bool = False) -> list[object]:
+        """Return what each frame's ladder of noise levels hangs on; none are alike if ``apart``."""
+        errors = [] if self.start is None else self.start.errors
+        levels = self.noise_levels or []
+        return [(k * apart, *errors[k : k + 1], *levels[k : k + 1]) for k in range(len(self.y))]
 
     def variance(self, z: Tensor) -> Tensor:
         """Return the variance of the data for guidance at expectation ``z``.
@@ -158,18 +178,23 @@ class Problem:
         return self.likelihood.chi2(self.y, z, self.valid)
 
     def find_noise_level(self) -> float | None:
-        """Return the noise in prior units of typical pixels of the least noisy frame.
+        """Return the noise in prior units of typical pixels of the least noisy frame."""
+        levels = self.find_noise_levels()
+        return None if levels is None else min(levels)
+
+    def find_noise_levels(self) -> list[float] | None:
+        """Return the noise in prior units of typical pixels of each frame.
 
         Where A is not affine, that about the start, at most what is taken for unknown noise: the
         start may be far from the object.
         """
         levels = self.frame_noise()
-        if levels is not None:
-            return float(levels.min())
-        return None if self.start is None else min(UNKNOWN_NOISE, self._noise_about(self.start))
+        if levels is None and self.start is not None:
+            levels = self._noise_about(self.start).clamp_max(UNKNOWN_NOISE)
+        return None if levels is None else levels.expand(len(self.y)).tolist()
 
-    def _noise_about(self, start: Start) -> float:
-        """Return the noise of typical pixels by the data's Fisher information about them.
+    def _noise_about(self, start: Start) -> Tensor:
+        """Return the noise of typical pixels by the data's Fisher information about them, (B,).
 
         The diagonal of J^T V^-1 J is probed with random signs.
         """
@@ -183,7 +208,7 @@ class Problem:
             signs = torch.randint(0, 2, z.shape, generator=random).to(z) * 2 - 1
             information += vjp(weight * signs) ** 2 / PROBES
         typical = information.flatten(1).median(1).values
-        return float(typical.rsqrt().nan_to_num(torch.inf).min())
+        return typical.rsqrt().nan_to_num(torch.inf)
 
     def frame_noise(self) -> Tensor | None:
         """Return the noise in prior units of typical pixels of each frame, shape (B or 1,)."""

@@ -29,6 +29,10 @@ PAST = (
     "iteration reproduces the data, noise and all, and total variation has no say; choose "
     "'admm-tv', 'wiener' or 'auto'"
 )
+NO_LIGHT = (
+    "the measurement lies below zero on the whole, which no light explains, and Richardson-Lucy "
+    "knows light alone: add what was subtracted from it, or choose 'wiener' or 'admm-tv'"
+)
 LIKELY = 50
 """Iterations that the discrepancy principle takes, from bright images to dim ones 10 to 200."""
 
@@ -132,6 +136,8 @@ class RichardsonLucySampler(Sampler):
             if k == self.iterations or not bool(running.any()):
                 break
             yield Step(k, self.iterations, x, misfit, dict(problem.calls))
+        light = weight * (y - dark)
+        below = light.flatten(1).sum(1) < -0.5 * light.abs().flatten(1).sum(1)
         rule = "discrepancy" if self.discrepancy else "iterations"
         details: list[dict[str, Any]] = [
             {
@@ -139,9 +145,10 @@ class RichardsonLucySampler(Sampler):
                 "stopped_by": "max_iterations" if went_on and self.discrepancy else rule,
                 "clipped": share,
                 **({"warning": PAST} if self.discrepancy and reached < FAR_BELOW else {}),
+                **({"warning": NO_LIGHT} if dim else {}),
             }
-            for count, went_on, share, reached in zip(
-                used.tolist(), running.tolist(), clipped.tolist(), misfit.tolist(), strict=True
+            for count, went_on, share, reached, dim in zip(
+                *(v.tolist() for v in (used, running, clipped, misfit, below)), strict=True
             )
         ]
         yield Step(self.iterations, self.iterations, x, misfit, dict(problem.calls), details)

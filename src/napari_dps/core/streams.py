@@ -16,6 +16,10 @@ def _key(*parts: object) -> int:
     return int.from_bytes(digest[:8], "little") >> 1
 
 
+COUNTED = 1e15
+"""Rate above which counts are drawn as normal numbers: to their last digit they are."""
+
+
 class Streams:
     """One random stream per sample.
 
@@ -93,5 +97,12 @@ class Streams:
 
     def poisson(self, rate: Tensor) -> Tensor:
         """Return Poisson numbers of the given rates (B, ...)."""
-        drawn = [torch.poisson(r, generator=g) for r, g in zip(rate, self._own, strict=True)]
-        return torch.stack(drawn)
+        drawn = [
+            torch.poisson(r.clamp_max(COUNTED), generator=g)
+            for r, g in zip(rate, self._own, strict=True)
+        ]
+        counts = torch.stack(drawn)
+        if bool((rate > COUNTED).any()):  # torch counts in integers, which end
+            normal = rate + rate.sqrt() * self.normal(rate.shape[1:]).to(rate)
+            counts = torch.where(rate > COUNTED, normal, counts)
+        return counts

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_dps.errors import InputError
 from napari_dps.evaluate import coverage, psnr, spread_skill, ssim
 from napari_dps.io import read_image
 from napari_dps.recipe import Recipe
@@ -86,7 +87,12 @@ def run_demo(
     from napari_dps.demo._figure import draw
 
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"the folder {str(out)!r} cannot be made ({error.strerror or error}); name another one"
+        ) from error
     begin = time.perf_counter()
     with as_file(files("napari_dps") / "sample_data") as folder:
         runs = {name: _open(Path(folder), name, prior, samples) for name in _JUDGES}

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 
 class GaussianBlur(ForwardModel):
-    """Blur by a Gaussian point spread function of sum one, sampled at pixel centres."""
+    """Blur by a Gaussian point spread function of sum one, sampled at pixel centres.
+
+    Every plane of a stack by itself, within a composition of steps too: an optical model or a
+    measured PSF blurs along Z.
+    """
 
     kind: Literal["gaussian-blur"] = "gaussian-blur"
     title: ClassVar[str] = "Gaussian blur"
@@ -26,9 +30,9 @@ class GaussianBlur(ForwardModel):
     boundary: Literal["extend", "periodic"] = "extend"
     """Whether the object continues beyond the field (extend) or repeats itself (periodic)."""
 
-    def psf(self, ndim: int = 2) -> np.ndarray:
-        """Return the PSF, shape (2 r + 1,) * ndim with r = 4 sigma, of sum one."""
-        return reduce(np.multiply.outer, [self._line()] * ndim)
+    def psf(self) -> np.ndarray:
+        """Return the PSF, shape (2 r + 1, 2 r + 1) with r = 4 sigma, of sum one."""
+        return np.asarray(np.multiply.outer(self._line(), self._line()))
 
     def _line(self) -> np.ndarray:
         """Return the PSF along one axis, of sum one."""
@@ -38,8 +42,10 @@ class GaussianBlur(ForwardModel):
 
     def _lines(self, grid: Grid) -> list[np.ndarray]:
         """Return the PSF along every axis of a grid, no longer than what can reach the image."""
-        line = self._line()
-        return [within_reach(line, replace(grid, shape=(n,)), self.boundary) for n in grid.shape]
+        line, planes = self._line(), [np.ones(1)] * (len(grid.shape) - 2)
+        return planes + [
+            within_reach(line, replace(grid, shape=(n,)), self.boundary) for n in grid.shape[-2:]
+        ]
 
     def warnings(self, grid: Grid) -> list[str]:
         """Warn where the blur is as wide as the image."""
@@ -48,7 +54,7 @@ class GaussianBlur(ForwardModel):
         cut = self._lines(grid)
         sides = [len(line) for line in cut]
         return [
-            *cut_warnings([self._line()] * len(cut), cut),
+            *cut_warnings([self._line()] * 2, cut[-2:]),
             *reach_warnings(sides, grid, "a smaller `sigma`"),
         ]
 

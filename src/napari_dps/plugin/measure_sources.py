@@ -320,7 +320,13 @@ def line_in_pixels(layer: Layer, samples: ImageLayer) -> Line:
             raise InputError(
                 f"{layer.name!r} holds no line; draw one in a Shapes layer, or set two points"
             )
-        ends = np.asarray(layer.data[chosen[-1]])[[0, -1], -2:]
+        corners = np.asarray(layer.data[chosen[-1]])[:, -2:]
+        if len(corners) != 2:
+            raise InputError(
+                f"the path in {layer.name!r} has {len(corners)} points, and profiles run straight: "
+                "draw a line, or one path for each straight part"
+            )
+        ends = corners
     else:
         raise InputError(
             f"{layer.name!r} holds no line; choose a Shapes layer with one, or two points"

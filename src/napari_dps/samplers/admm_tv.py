@@ -32,7 +32,8 @@ class ADMMTV(SamplerChoice):
     """Weight of the total variation: lambda times the noise's standard deviation, so that 1
     suits a denoised image. auto: chi-square per datum becomes 1."""
     positive: bool = True
-    """Keep the object at or above zero."""
+    """Keep the object at or above zero where it is light: not a complex one, nor where the
+    measurement lies below zero on the whole."""
     iterations: int = Field(300, ge=1, le=100_000)
     """Iterations, at most."""
     inner: int = Field(4, ge=1, le=1000)

@@ -60,6 +60,8 @@ def named_numbers(value: Any, function: Any) -> tuple[tuple[str, ...], NDArray[n
 
 def _numbers(value: Any, where: str) -> NDArray[np.float64]:
     """Return what a function gave as real numbers."""
+    if isinstance(value, np.ma.MaskedArray) and value.dtype.kind in "buif":
+        value = np.ma.filled(value.astype(np.float64), np.nan)  # there is no number there
     try:
         found = np.asarray(value)
         # NumPy would take None for NaN and "3" for 3, and drop an imaginary part.

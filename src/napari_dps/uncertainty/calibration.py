@@ -16,13 +16,9 @@ from napari_dps.components import Component
 from napari_dps.errors import InputError
 from napari_dps.recipe import Recipe
 from napari_dps.uncertainty._kept import FORMAT, Kept
-from napari_dps.uncertainty._noise_ratio import (
-    FACTOR,
-    noise_ratio,
-    other_noise,
-    ratio_of_report,
-)
+from napari_dps.uncertainty._noise_ratio import FACTOR, noise_ratio, other_noise, ratio_of_report
 from napari_dps.uncertainty.conformal import scaled_interval, too_few
+from napari_dps.units import to_micrometer
 
 if TYPE_CHECKING:
     from napari_dps._posterior import Posterior
@@ -164,6 +160,9 @@ def different_parts(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[s
     found = []
     for name in ("prior", "sampler", "forward", "noise", "samples"):
         found += _different(name, here[name], there[name])
+    ours, theirs = here.get("object_axes") or "YX", there.get("object_axes") or "YX"
+    if ours != theirs:
+        found.append(_words("the object's axes", ours, theirs))
     pixel = there["pixel_size"]
     if pixel is not None and not _near(here["pixel_size"], pixel):
         found.append(_words("pixel size", here["pixel_size"], pixel))
@@ -207,6 +206,7 @@ def parts_of(
         "samples": samples,
         "pixel_size": None if pixel_size is None else list(pixel_size),
         "noise_ratio": ratio_of_report(recipe.noise.kind, report),
+        "object_axes": report.get("object_axes"),
     }
 
 
@@ -214,7 +214,8 @@ def differences_of_run(run: Run, calibration: Calibration) -> list[str]:
     """Return how a planned run differs from a calibration, before anything is drawn."""
     recipe = run.recipe
     pixel = recipe.forward.object_pixel_size(run._grid)
-    report = {"noise": run._noise_report, "prior": run._prior_facts}
+    axes = run._datum.object_axes
+    report = {"noise": run._noise_report, "prior": run._prior_facts, "object_axes": axes}
     found = parts_of(recipe, report, recipe.samples, pixel and tuple(pixel[-2:]))
     return calibration.differences(found)
 
@@ -316,9 +317,10 @@ def _factor(lambdas: Mapping[str, float], level: float) -> float:
 
 def _pixel_size(result: Result) -> tuple[float, ...] | None:
     at = [result.axes.index(letter) for letter in "YX"]
-    if any(result.units[k] != "micrometer" for k in at):
+    factors = [to_micrometer(result.units[k]) for k in at]
+    if None in factors:
         return None
-    return tuple(float(result.scale[k]) for k in at)
+    return tuple(float(result.scale[k]) * f for k, f in zip(at, factors, strict=True) if f)
 
 
 def _fields(value: Any, without: set[str]) -> Any:

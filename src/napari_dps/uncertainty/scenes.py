@@ -266,6 +266,8 @@ class Bench:
     def _cut(self, image: Any, rng: np.random.Generator) -> Array:
         """Return a crop at a random place where there is something to see."""
         rows, columns = self.operator.x_shape[1:]
+        if image.dtype == bool:
+            image = image.astype(np.uint8)
         low, high = np.percentile(image, (0.5, 99.8))
         best, most = np.zeros((rows, columns)), -1.0
         for _ in range(TRIES):

@@ -45,7 +45,10 @@ def shipped_for(result: Result) -> Calibration:
 
 
 def nearest(calibrations: Sequence[Calibration], scales: Sequence[float]) -> Calibration:
-    """Return the calibration that was fitted to images of about these contrasts.
+    """Return the calibration that was fitted to images about as bright.
+
+    Of what it was fitted to the brightness that was asked for counts, not the ends of the contrasts
+    that were found: one dim crop among hundreds moves those by a factor of ten.
 
     Parameters
     ----------
@@ -60,8 +63,7 @@ def nearest(calibrations: Sequence[Calibration], scales: Sequence[float]) -> Cal
     here = sum(math.log(s) for s in known) / len(known)
 
     def far(calibration: Calibration) -> float:
-        low, high = calibration.scales
-        return abs(here - (math.log(low) + math.log(high)) / 2)
+        return abs(here - math.log(max(calibration.photons - calibration.background, 1e-30)))
 
     return min(calibrations, key=far)
 

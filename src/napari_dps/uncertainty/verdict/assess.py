@@ -42,9 +42,11 @@ def verdict(run: Run, done: Sequence[int]) -> tuple[dict[str, Any], Maps]:
     totals = _totals(run, done)
     found: list[list[Finding]] = []
     lines = []
+    searched = run._fields.get("restart_misfits") or [None] * len(live)
     for k, frame in enumerate(live):
         fitted = fit(run._residuals.frames[k], problem.select([k]))
-        findings = [data_fit(fitted, run.recipe)]
+        restarts = min(searched[k]) if searched[k] else None
+        findings = [data_fit(fitted, run.recipe, restarts)]
         if totals is not None:
             findings.append(totals[k])
         found.append(findings)

@@ -26,7 +26,7 @@ NARROW = (
 )
 
 
-def data_fit(fit: Fit, recipe: Recipe) -> Finding:
+def data_fit(fit: Fit, recipe: Recipe, restarts: float | None = None) -> Finding:
     """Return whether the model explains the data, and what would mend it.
 
     Parameters
@@ -35,8 +35,10 @@ def data_fit(fit: Fit, recipe: Recipe) -> Finding:
         What the residuals of the frame say.
     recipe : Recipe
         Names what could be off.
+    restarts : float or None
+        Chi-square over its expectation of the best start that a search found.
     """
-    suspects = suspects_of(fit, recipe)
+    suspects = suspects_of(fit, recipe, restarts)
     optics = has_psf(recipe.forward)
     if suspects:
         sentence = " ".join([opening(suspects[0][0]), *(text for _, text in suspects)])

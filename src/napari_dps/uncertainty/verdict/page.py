@@ -254,7 +254,8 @@ def flat(array: NDArray[Any], axes: str, frame: int, own: str = "ZYX") -> tuple[
     shown, how = frames[min(frame, len(frames) - 1)], []
     if "C" in own and shown.shape[own.index("C")] == PARTS:
         at = own.index("C")
-        shown, how = np.hypot(shown.take(0, at), shown.take(1, at)), ["magnitude"]
+        # Of the mean and of the deviation of both parts, not those of the samples' magnitudes.
+        shown, how = np.hypot(shown.take(0, at), shown.take(1, at)), ["root of both parts' squares"]
         own = own.replace("C", "")
     if "Z" in own:
         shown, how = shown.max(own.index("Z")), [*how, "greatest along Z"]

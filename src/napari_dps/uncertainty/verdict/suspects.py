@@ -33,6 +33,16 @@ REGULAR = 40.0
 SHARED, SHARED_Z, SHARED_RISE = 0.15, 5.0, 1.3
 """Noise is shared by neighbours: autocorrelation at one pixel, its standard deviations, and how
 far the noise lies above that of the finest detail."""
+FALL, FALL_Z = 1.35, 2.0
+"""And it falls towards the finest detail: by this factor within the last quarter of frequencies,
+and by so many standard deviations. White noise does not, whatever the samples left over."""
+OVERWHELMING = 3.0
+"""Structure so many times the noise reaches into the frequencies that noise is read off."""
+THROWN = 10.0
+"""Chi-square per datum of samples that a long step has thrown off."""
+FOLLOWED, UNFOLLOWED = 1.3, 1.5
+"""A start explains the data: chi-square over what is expected. Samples do not follow it: theirs
+over the start's."""
 FAR = 8.0
 """Fourth moment over the squared second, against what is expected: few data carry the excess."""
 
@@ -51,6 +61,7 @@ OPENINGS = {
     "forward": "Structure is left in the residual: the forward model or the noise model is off.",
     "shading": "Structure is left in the residual: the light is not as assumed.",
     "background": "The model does not explain the data: their level is off.",
+    "samples": "The samples do not follow the data.",
 }
 """How the sentence begins, by its first suspect."""
 
@@ -60,7 +71,7 @@ def opening(suspect: str) -> str:
     return OPENINGS[suspect]
 
 
-def suspects_of(fit: Fit, recipe: Recipe) -> Suspects:
+def suspects_of(fit: Fit, recipe: Recipe, restarts: float | None = None) -> Suspects:
     """Return what is suspected, the likeliest first, each with a sentence.
 
     Parameters
@@ -69,10 +80,18 @@ def suspects_of(fit: Fit, recipe: Recipe) -> Suspects:
         What the residuals of the frame say.
     recipe : Recipe
         Names what could be off.
+    restarts : float or None
+        Chi-square over its expectation of the best start that a search found.
     """
+    found = _suspects(fit, recipe)
+    return (_samples(fit, recipe, restarts) or found) if found else []
+
+
+def _suspects(fit: Fit, recipe: Recipe) -> Suspects:
     structure, level = _structure(fit, recipe), _level(fit, recipe)
     names = {name for name, _ in structure}
-    more = fit.scores["noise"].ratio > 1
+    ratio = fit.scores["noise"].ratio
+    more = ratio > 1
     # These change the variance themselves: what would mend the gain then mends nothing.
     if "correlation" in names or ("pattern" in names and more):
         return structure + level
@@ -80,9 +99,35 @@ def suspects_of(fit: Fit, recipe: Recipe) -> Suspects:
         return level + structure
     if _is_off(fit) and more and _few_carry(fit):  # and these move the level
         return _pixels(fit) + structure
+    if structure and more and fit.excess.value > OVERWHELMING * ratio:
+        return structure + level
     if level and more and not _agree(fit):
         return structure + level
-    return _noise(fit, recipe) + structure + level
+    noise = _noise(fit, recipe)
+    if _is_off(fit) and not more and noise:
+        # Samples are then smoother than the data ask for, and what they leave over says no more.
+        return noise + level
+    return noise + structure + level
+
+
+def _samples(fit: Fit, recipe: Recipe, restarts: float | None) -> Suspects:
+    """Say that the samples lie off the data where the model does not."""
+    ratio, value = fit.scores["chi2"].ratio, fit.scores["chi2"].value
+    if hasattr(recipe.sampler, "scale") and value > THROWN:
+        text = (
+            f"Their chi-square per datum is {value:.2g}: most likely the sampler's step "
+            f"length is too large; lower its scale (now {recipe.sampler.scale:g}) tenfold, and "
+            "where that does not help look at noise and optics."
+        )
+        return [("samples", text)]
+    if restarts is None or not restarts <= FOLLOWED or not ratio > UNFOLLOWED * restarts:
+        return []
+    text = (
+        f"Their chi-square is {ratio:.2g} of what is expected, and that of the best start found "
+        f"before sampling {restarts:.2g}: the model can explain them, and nothing is said of noise "
+        "or optics. Take more steps, or another sampler."
+    )
+    return [("samples", text)]
 
 
 def has_psf(forward: Any) -> bool:
@@ -118,6 +163,14 @@ def _pixels(fit: Fit) -> Suspects:
     return [("pixels", text + "for hot pixels or spots of rays.")]
 
 
+def _all_less(fit: Fit) -> bool:
+    """Whether there is less noise than assumed in dark and in bright data."""
+    ratio = fit.scores["noise"].ratio
+    if ratio < 1 and fit.excess.value > OVERWHELMING * ratio:
+        return True  # what there is more of where it is bright is structure
+    return fit.line is not None and max(fit.line.dark, fit.line.bright) < 1 - NOISE_SHARE
+
+
 def _agree(fit: Fit) -> bool:
     """Whether the variance is off by the same share where it is dark and where it is bright."""
     line = fit.line
@@ -136,13 +189,13 @@ def _noise(fit: Fit, recipe: Recipe) -> Suspects:
         return _halves(fit, recipe)
     share = fit.scores["noise"].ratio
     much = f"The noise's variance is {share:.2g} of what was assumed"
-    if not _agree(fit):
-        return _by_brightness(fit, recipe)
-    if recipe.noise.kind == "gaussian":
+    if recipe.noise.kind == "gaussian" and (_agree(fit) or _all_less(fit)):
         sigma = getattr(recipe.noise, "sigma", None)
         known = isinstance(sigma, (int, float))
         told = f": take sigma about {sigma * share**0.5:.3g}" if known else ""
         return [("sigma", f"{much}{told}.")]
+    if not _agree(fit):
+        return _by_brightness(fit, recipe)
     gain, _ = recipe.noise.camera()
     right = gain * (_slope(fit) or share)
     way = "too large" if share < 1 else "too small"
@@ -150,6 +203,8 @@ def _noise(fit: Fit, recipe: Recipe) -> Suspects:
     text += f"in place of {gain:.3g} ADU per electron would mend it)"
     if share > 1:
         text += ", or read noise is missing"
+    elif fit.line is None or abs(fit.line.slope - 1) < LINE_Z * fit.line.slope_sd:
+        text += ", or part of the data's level is no light: the camera's offset is not told in full"
     return [("gain", text + ".")]
 
 
@@ -166,7 +221,10 @@ def _slope(fit: Fit) -> float | None:
 
 def _halves(fit: Fit, recipe: Recipe) -> Suspects:
     """Say whether the noise is off in dark or in bright data alone."""
-    dark, bright = fit.scores["dark"], fit.scores["bright"]
+    dark, bright, line = fit.scores["dark"], fit.scores["bright"], fit.line
+    # The halves' own figures have structure in them, which the line has not.
+    if line is not None and abs(line.dark / max(line.bright, 1e-6) - 1) <= HALF_SHARE:
+        return []
     for one, other in ((dark, bright), (bright, dark)):
         if abs(one.z) > HALF_Z and abs(one.ratio / max(other.ratio, 1e-6) - 1) > HALF_SHARE:
             return _by_brightness(fit, recipe)
@@ -184,6 +242,14 @@ def _by_brightness(fit: Fit, recipe: Recipe) -> Suspects:
         return [("noise", text)]
     if line is not None and line.slope > 0 and abs(line.intercept) > LINE_Z * line.intercept_sd:
         gain, offset = recipe.noise.camera()
+        if line.intercept < 0 and line.slope < 1 - LINE_Z * line.slope_sd:
+            # Of a gain told too large the read noise is too, and no offset changes the slope.
+            text = (
+                f"The variance grows by {line.slope:.2g} of what was assumed with the light "
+                f"({shares}): the gain is too large (about {gain * line.slope:.3g} in place of "
+                f"{gain:.3g} ADU per electron would mend it)."
+            )
+            return [("gain", text)]
         if line.intercept < 0:
             told = offset - gain * line.intercept / line.slope
             text = (
@@ -226,7 +292,7 @@ def _structure(fit: Fit, recipe: Recipe) -> Suspects:
         return [("shading", f"{where}: uneven light or a background is not in the model.")]
     neighbours, error = float(fit.correlation[0]), max(float(fit.correlation_sd[0]), 1e-12)
     weaker = fit.scores["noise"].z < -NOISE_Z and share > SHARED_RISE
-    if weaker and neighbours > max(SHARED, SHARED_Z * error):
+    if weaker and neighbours > max(SHARED, SHARED_Z * error) and _falls(fit):
         text = (
             f"Neighbouring data share their noise (correlation {neighbours:.2f}): they were "
             "smoothed or interpolated after the camera. Take the raw data, or say so by "
@@ -240,6 +306,16 @@ def _structure(fit: Fit, recipe: Recipe) -> Suspects:
         return [("psf", f"{where}: the data are sharper than the PSF allows, which is too wide.")]
     text = "a structured pattern, correlated noise, or a PSF of another shape is not in the model"
     return [("structure", f"{where}, but not as a narrower PSF would leave it: {text}.")]
+
+
+def _falls(fit: Fit) -> bool:
+    """Whether the residual's power falls towards the finest detail, as smoothed noise does."""
+    quarter = len(fit.power) // 8  # half of the last quarter
+    coarser, finest = slice(-2 * quarter, -quarter), slice(-quarter, None)
+    before, after = float(fit.power[coarser].mean()), float(fit.power[finest].mean())
+    noise = max(fit.scores["noise"].ratio, 1e-6)
+    parts = [float((fit.power_sd[part] ** 2).sum()) / quarter**2 for part in (coarser, finest)]
+    return before > FALL * after and before - after > FALL_Z * noise * math.sqrt(sum(parts))
 
 
 def _level(fit: Fit, recipe: Recipe) -> Suspects:
