@@ -33,3 +33,13 @@ def test_a_unit_changes_nothing_but_the_unit(kind: str, rng: np.random.Generator
     plain = restored(1.0)
     for unit in (1e-12, 1e12):
         np.testing.assert_allclose(restored(unit), plain, atol=2e-3 * np.abs(plain).max())
+
+
+def test_noise_is_found_on_a_high_level(rng: np.random.Generator) -> None:
+    spots = gaussian_filter((rng.random((64, 64)) > 0.97).astype(float), 2.0) * 500
+    result = napari_dps.reconstruct(
+        spots + 5 * rng.standard_normal((64, 64)) + 1e7,
+        {"forward": "identity", "noise": "gaussian", "sampler": "wiener", "samples": 1},
+        device="cpu",
+    )
+    assert result.report["noise"]["sigma"] == pytest.approx(5, rel=0.15)

@@ -337,7 +337,7 @@ def test_values_beyond_the_noise_are_one_sentence():
         ({"prior": 7}, "kind"),
         ({"intensity": {"scale": 0}}, "number > 0"),
         ({"intensity": {"scale": 1, "backgroud": 0}}, "did you mean 'background'"),
-        ({"intensity": "manual"}, "one of its words, or its numbers by name"),
+        ({"intensity": "manual"}, r"give 'auto' or \{'scale': \.+, 'background'"),
         ({"noise": {"kind": "poisson-gaussian", "gain": -1.0}}, ">= 1e-12 and <= 1e.12 ADU/ele"),
         ({"noise": {"kind": "poisson", "offset": float("inf")}}, "number that is finite ADU"),
         ({"valid": [[1, 2], [3]]}, "rows differ in length"),

@@ -160,7 +160,12 @@ def sentence(error: ValidationError, where: str, model: type[BaseModel] | None =
     message = first["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     if first["type"] in ("model_type", "model_attributes_type"):
-        message = "give one of its words, or its numbers by name"
+        words = [e["ctx"]["expected"] for e in found if e["type"] == "literal_error"]
+        inner = _owner(model, [*names, ""])
+        fields = ", ".join(f"{n!r}: ..." for n in inner.model_fields) if inner is not None else ""
+        message = f"give {' or '.join([*words, f'{{{fields}}}'])}"
+    elif first["type"] == "missing" and len(names) > 1:
+        return f"{where}: {'.'.join(names[:-1])} = {text} lacks {names[-1]!r}"
     elif owner is not None and names[-1] in owner.model_fields:
         info = describe_field(names[-1], owner.model_fields[names[-1]])
         bounded = info.annotation in (int, float) or info.minimum is not None

@@ -30,6 +30,8 @@ SMALLEST = 32
 """Smallest image side in pixels from which anything is estimated."""
 MOST_PIXELS = 2**23
 """Pixels looked at: a long stack is thinned to frames spread evenly over it."""
+ROUNDED = 2.0**-44
+"""Variance over the squared level that is rounding in single precision, and no noise."""
 REPLICATES = 60
 """Bootstrap replicates behind the stated errors."""
 
@@ -240,7 +242,7 @@ def measure(image: NDArray[np.generic]) -> Patches:
         if good.sum() >= 4:
             lows.append(darkest(grids[0], good))
         # A patch without any noise was painted (a margin of zeros), not recorded.
-        good &= grids[1] > 1e-12 * max(abs(ceiling), 1e-300) ** 2
+        good &= grids[1] > ROUNDED * max(abs(ceiling), 1e-300) ** 2
         for found, grid in zip(lists, grids, strict=True):
             found.append(grid[good])
     mean, fine, side, third = (np.concatenate(found) for found in lists)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from napari_dps.errors import InputError
 from napari_dps.noise._estimate import (
     MOST_PIXELS,
+    ROUNDED,
     SMALLEST,
     Array,
     Patches,
@@ -136,7 +137,7 @@ def _over_time(stack: NDArray[np.generic], ceiling: float) -> Patches:
         for total, grid in zip(sums, grids_with(filling, frame, bad)[0][1:], strict=True):
             total += grid / len(change)
     fine, side, third = sums
-    good &= fine > 1e-12 * max(float(np.abs(values).max()), 1e-300) ** 2
+    good &= fine > ROUNDED * max(float(np.abs(values).max()), 1e-300) ** 2
     return Patches(
         mean[good],
         fine[good],

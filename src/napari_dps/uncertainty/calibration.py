@@ -309,7 +309,7 @@ def calibrated_interval(
 
 def _factor(lambdas: Mapping[str, float], level: float) -> float:
     for name, value in lambdas.items():
-        if abs(float(name) - level) < 1e-9:
+        if isinstance(level, (int, float)) and abs(float(name) - level) < 1e-9:
             return value
     fitted = ", ".join(lambdas)
     raise InputError(f"the calibration has no level {level!r}; it was fitted at {fitted}")
