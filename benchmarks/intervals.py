@@ -122,6 +122,12 @@ def figures(
     return {**found, "passed": passed(found)}
 
 
+def nominal_coverage(rows: list[dict[str, Any]]) -> float | None:
+    """Return the mean coverage of the samples' own intervals; None where they are too few."""
+    own = [row["nominal_coverage"][f"{LEVEL:g}"] for row in rows]
+    return None if None in own else float(np.mean(own))
+
+
 def passed(found: dict[str, Any]) -> dict[str, bool]:
     """Return which parts of the gate are met."""
     met = {}
@@ -265,9 +271,7 @@ def main(
             "judged_images": sorted({row["name"] for row in rows}),
             "sampler": rows[0]["parts"]["sampler"],
             "own_noise": fitted["train"].own_noise if train else None,
-            "nominal_coverage": float(
-                np.mean([row["nominal_coverage"][f"{LEVEL:g}"] or np.nan for row in rows])
-            ),
+            "nominal_coverage": nominal_coverage(rows),
             "seconds_per_crop": float(np.mean([row["seconds"] for row in rows])),
             **{name: judge(rows, fit) for name, fit in fits.items()},
         }
@@ -343,9 +347,7 @@ def shipped(
             "judged_images": len({row["name"] for row in rows}),
             "sampler": rows[0]["parts"]["sampler"],
             "by_calibration_of": dict(Counter(f"{c.photons:g} photons" for c in taken)),
-            "nominal_coverage": float(
-                np.mean([row["nominal_coverage"][f"{LEVEL:g}"] or np.nan for row in rows])
-            ),
+            "nominal_coverage": nominal_coverage(rows),
             **figures(rows, factors, width),
         }
         say(f"{task}: {report[task]['coverage']:.3f}, {report[task]['passed']}")

@@ -75,7 +75,6 @@ def test_clock_joins_runs_into_one_progress() -> None:
     assert seen[1].seconds_left == 0.0
 
 
-@pytest.mark.slow
 def test_a_folder_that_cannot_be_made_is_said_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
@@ -83,6 +82,7 @@ def test_a_folder_that_cannot_be_made_is_said_before_any_work(tmp_path: Path) ->
             run_demo(out)
 
 
+@pytest.mark.slow
 def test_demo_writes_images_figure_and_report(tmp_path: Path) -> None:
     steps: list[Progress] = []
     report = run_demo(tmp_path / "out", steps.append, prior="gaussian", samples=2)

@@ -11,6 +11,7 @@ import tifffile
 
 from napari_dps.errors import InputError
 from napari_dps.io import read_image
+from napari_dps.run import Run
 
 RNG = np.random.default_rng(0)
 FRAME = RNG.integers(0, 60000, (32, 40)).astype(np.uint16)
@@ -44,8 +45,12 @@ def test_numbers_that_are_names_of_colours_are_refused_and_maps_of_light_are_not
     with pytest.raises(InputError, match="names of colours"):
         read_image(tmp_path / "gif.tif")
     tifffile.imwrite(tmp_path / "fax.tif", frame, photometric="miniswhite")
-    with pytest.warns(UserWarning, match="zero is white"):
-        np.testing.assert_array_equal(read_image(tmp_path / "fax.tif").data, frame)
+    fax = read_image(tmp_path / "fax.tif")
+    np.testing.assert_array_equal(fax.data, frame)
+    told = Run(fax, {"noise": "poisson", "sampler": "wiener"}, device="cpu").warnings
+    assert sum("zero is white" in text for text in told) == 1
+    told = Run(FRAME, {"noise": "poisson", "sampler": "wiener"}, device="cpu").warnings
+    assert not any("white" in text for text in told)
 
 
 def test_plain_stack_is_taken_for_z_and_says_so(tmp_path: Path) -> None:

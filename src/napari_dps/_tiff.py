@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import threading
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -152,8 +151,8 @@ def read_series(file: TiffFile, series: TiffPageSeries, path: Path) -> NDArray[A
     return np.asarray(series.asarray(squeeze=False))
 
 
-def _look_at_colours(page: Any, path: Path) -> None:
-    """Refuse numbers that are names of colours, and warn where zero is said to be white.
+def _zero_is_white(page: Any, path: Path) -> bool:
+    """Whether a page says that zero is white; refuse numbers that are names of colours.
 
     Microscopes' software keeps light with a colour map beside it: that grows brighter with it.
     """
@@ -166,12 +165,7 @@ def _look_at_colours(page: Any, path: Path) -> None:
                 f"'{path}' has a palette: its numbers are names of colours, not amounts of light; "
                 "export it as gray values."
             )
-    if photometric == "MINISWHITE":
-        warnings.warn(
-            f"'{path}' says that zero is white; its numbers are taken for light as they are: "
-            "invert it before if more light has smaller numbers",
-            stacklevel=3,
-        )
+    return photometric == "MINISWHITE"
 
 
 def read_tiff(path: Path) -> tuple[NDArray[Any], str, Calibration, dict[str, Any]]:
@@ -191,7 +185,8 @@ def read_tiff(path: Path) -> tuple[NDArray[Any], str, Calibration, dict[str, Any
     calibration : dict
         Per axis letter its step, unit (``"micrometer"`` or ``"second"``) and first position.
     metadata : dict
-        Format, number of series and, where there is one, the name inside the file.
+        Format, number of series, ``zero_is_white`` where the file says so and, where there is
+        one, the name inside the file.
 
     Raises
     ------
@@ -202,10 +197,12 @@ def read_tiff(path: Path) -> tuple[NDArray[Any], str, Calibration, dict[str, Any
         if not file.series:
             raise InputError(f"'{path}' holds no image.")
         series = file.series[0]
-        _look_at_colours(series.keyframe, path)
+        white = _zero_is_white(series.keyframe, path)
         data = read_series(file, series, path)
         axes = series.get_axes(squeeze=False)
         metadata: dict[str, Any] = {"series": len(file.series)}
+        if white:
+            metadata["zero_is_white"] = True
         metadata["format"], calibration = _calibration(file)
         return data, axes, calibration, metadata
 

@@ -110,6 +110,11 @@ def prepare(image: Image, recipe: Recipe, datum: Datum | None = None) -> Prepare
         warnings.append(
             f"frames without contrast were copied as they are: {', '.join(map(str, constant))}"
         )
+    if image.metadata.get("zero_is_white"):
+        warnings.append(
+            "the file says that zero is white; its numbers are taken for light as they are: invert "
+            "them if more light has smaller ones"
+        )
     return Prepared(kept, valid, constant, warnings, saturated)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from napari_dps.core.dps import TOO_FAR
+
 if TYPE_CHECKING:
     from napari_dps.recipe import Recipe
     from napari_dps.uncertainty.verdict._fit import Fit
@@ -38,8 +40,6 @@ FALL, FALL_Z = 1.35, 2.0
 and by so many standard deviations. White noise does not, whatever the samples left over."""
 OVERWHELMING = 3.0
 """Structure so many times the noise reaches into the frequencies that noise is read off."""
-THROWN = 10.0
-"""Chi-square per datum of samples that a long step has thrown off."""
 FOLLOWED, UNFOLLOWED = 1.3, 1.5
 """A start explains the data: chi-square over what is expected. Samples do not follow it: theirs
 over the start's."""
@@ -113,7 +113,7 @@ def _suspects(fit: Fit, recipe: Recipe) -> Suspects:
 def _samples(fit: Fit, recipe: Recipe, restarts: float | None) -> Suspects:
     """Say that the samples lie off the data where the model does not."""
     ratio, value = fit.scores["chi2"].ratio, fit.scores["chi2"].value
-    if hasattr(recipe.sampler, "scale") and value > THROWN:
+    if hasattr(recipe.sampler, "scale") and value > TOO_FAR:
         text = (
             f"Their chi-square per datum is {value:.2g}: most likely the sampler's step "
             f"length is too large; lower its scale (now {recipe.sampler.scale:g}) tenfold, and "
