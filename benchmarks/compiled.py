@@ -1,4 +1,4 @@
-"""Whether torch.compile pays for the shipped prior's network on this machine, as JSON.
+"""Whether torch.compile and CUDA graphs pay for the shipped prior's network here, as JSON.
 
     python benchmarks/compiled.py [--sides 256] [--samples 1] [--device auto] [--threads 1]
         [--out FILE]
@@ -7,11 +7,13 @@ Seconds of a forward pass (no gradients), of one that keeps what a product needs
 with the transposed Jacobian, as the samplers make them and behind ``torch.compile``; the seconds
 that compiling takes; and after how many steps of ``mmps`` (a pass and two products) compiling has
 paid for itself, null where it never does. Largest difference of the outputs, in prior units.
-On a CPU the process's own time, the least of some turns.
+On a CPU the process's own time, the least of some turns. On CUDA also from recorded graphs, as runs
+do by themselves (``graphs``, with the step's share of the plain time and the largest difference).
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from itertools import product
@@ -26,10 +28,11 @@ from cyclopts import App, Parameter
 
 from napari_dps.allocator import memory_kept
 from napari_dps.device import choose_device
+from napari_dps.priors._graphs import VARIABLE
 
 Numbers = Annotated[tuple[int, ...], Parameter(negative="", consume_multiple=True)]
 SIGMA, TURNS, PRODUCTS = 0.5, 5, 2
-app = App(help="Whether torch.compile pays for the shipped prior's network here.")
+app = App(help="Whether torch.compile and CUDA graphs pay for the shipped prior's network here.")
 
 
 def least(work: Callable[[], Any], device: str) -> float:
@@ -52,22 +55,35 @@ def figures(prior: Any, x: torch.Tensor, device: str) -> dict[str, float]:
         with torch.no_grad():
             return prior(x, SIGMA)
 
-    x0, vjp = prior.linearize(x, SIGMA)
-    direction = torch.ones_like(x0)
-    return {
+    found = {
         "forward": least(passed, device),
         "linearize": least(lambda: prior.linearize(x, SIGMA), device),
-        "vjp": least(lambda: vjp(direction), device),
     }
+    x0, vjp = prior.linearize(x, SIGMA)  # after what is recorded, where it is
+    direction = torch.ones_like(x0)
+    return found | {"vjp": least(lambda: vjp(direction), device)}
+
+
+def step(seconds: dict[str, float]) -> float:
+    """Return the seconds of a step."""
+    return seconds["linearize"] + PRODUCTS * seconds["vjp"]
 
 
 def study(device: str, side: int, samples: int) -> dict[str, Any]:
     """Return the figures of one size and number of samples."""
     prior = load_network(device, as_made=True)
     x = torch.randn((samples, 1, side, side), generator=torch.Generator().manual_seed(0)).to(device)
+    os.environ[VARIABLE] = "0"
     found: dict[str, Any] = {"side": side, "samples": samples, "plain": figures(prior, x, device)}
     with torch.no_grad():
         plain = prior(x, SIGMA)
+    if device.startswith("cuda"):
+        os.environ[VARIABLE] = "1"
+        found["graphs"] = figures(prior, x, device)
+        with torch.no_grad():
+            found["difference_of_graphs"] = float((prior(x, SIGMA) - plain).abs().max())
+        found["graphs_over_plain"] = step(found["graphs"]) / step(found["plain"])
+        os.environ[VARIABLE] = "0"
     torch._dynamo.reset()
     prior.network.unet = torch.compile(prior.network.unet, dynamic=False)
     begin = time.perf_counter()
@@ -78,12 +94,8 @@ def study(device: str, side: int, samples: int) -> dict[str, Any]:
     found["seconds_to_compile"] = time.perf_counter() - begin
     found["difference"] = float((compiled - plain).abs().max())
     found["compiled"] = figures(prior, x, device)
-    step = {
-        name: found[name]["linearize"] + PRODUCTS * found[name]["vjp"]
-        for name in ("plain", "compiled")
-    }
-    saved = step["plain"] - step["compiled"]
-    found["step_over_plain"] = step["compiled"] / step["plain"]
+    saved = step(found["plain"]) - step(found["compiled"])
+    found["step_over_plain"] = step(found["compiled"]) / step(found["plain"])
     found["pays_after_steps"] = found["seconds_to_compile"] / saved if saved > 0 else None
     return found
 

@@ -14,13 +14,13 @@ from torch import Tensor
 from napari_dps.core.covariance import Covariance
 from napari_dps.core.gauss_newton import gauss_newton_draw, gauss_newton_solve
 from napari_dps.core.guidance import valid_only
-from napari_dps.core.linalg import conjugate_gradients
 from napari_dps.core.operator import Linear
 from napari_dps.core.problem import Problem
 from napari_dps.core.streams import Streams
+from napari_dps.core.typical import TypicalSystem
 
 TOLERANCE = 1e-3
-"""Relative residual at which a linear system is solved well enough."""
+"""Relative residual, in units of the noise, at which a linear system is solved well enough."""
 
 
 def draw(
@@ -138,20 +138,7 @@ def _solved(
         inverse = problem.operator.normal_inverse(covariance.transfer, constant)
         if inverse is not None:
             return x + covariance(vjp(inverse(problem.residual(z))))
-    normal = problem.operator.normal(covariance.transfer)
-
-    def matvec(p: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        if normal is not None:
-            return mask(normal(mask(p))) + variance * p
-        image = covariance(vjp(mask(p)))
-        return mask(jvp(image)) + variance * p, image
-
-    found = conjugate_gradients(
-        matvec,
-        problem.residual(z),
-        iterations=iterations,
-        tolerance=TOLERANCE,
-        precondition=lambda r: r / variance,
-    )
-    image = covariance(vjp(mask(found.u))) if found.image is None else found.image
-    return x + image
+    root, normal = variance.sqrt(), problem.operator.normal(covariance.transfer)
+    system = TypicalSystem(covariance, jvp, vjp, root, mask, normal)
+    u = system.solve(problem.residual(z) / root, iterations=iterations, tolerance=TOLERANCE)
+    return x + system.image(u)

@@ -110,7 +110,10 @@ def conjugate_gradient_steps(
     tolerance: float = 1e-5,
     precondition: Callable[[Tensor], Tensor] | None = None,
 ) -> Iterator[Solution]:
-    """Yield the state of :func:`conjugate_gradients` after every product."""
+    """Yield the state of :func:`conjugate_gradients` after every product.
+
+    ``u`` is one tensor all along, which the next product changes.
+    """
     u = torch.zeros_like(rhs)
     image: Tensor | None = None
     residual = rhs.clone()
@@ -129,17 +132,17 @@ def conjugate_gradient_steps(
         curvature = dot(direction, product)
         active = active & (curvature > 0)
         alpha = torch.where(active, rho / torch.where(active, curvature, 1), 0)
-        u = torch.addcmul(u, alpha, direction)
+        u.addcmul_(alpha, direction)  # in place, as below: an image is large beside a transform
         if extra is not None:
             step = column(alpha.flatten(), extra) * extra
             image = step if image is None else image + step
-        residual = torch.addcmul(residual, alpha, product, value=-1)
+        residual.addcmul_(alpha, product, value=-1)
         z = precondition(residual) if precondition else residual
         fresh = dot(residual, z)
         size = dot(residual, residual) if precondition else fresh
         active = active & (size > goal)
         beta = torch.where(active, fresh / torch.where(rho > 0, rho, 1), 0)
-        direction = torch.addcmul(z, beta, direction)
+        direction.mul_(beta).add_(z)
         rho = fresh
         done += 1
         yield Solution(u, image, done)

@@ -231,9 +231,9 @@ class MappedOperator(Operator):
 
     def normal(self, transfer: Tensor | float) -> Linear | None:
         """Return the shorter way of the physics, slope included; see :meth:`Operator.normal`."""
-        inner = self.operator.normal(transfer) if self.x_shape[0] == 1 else None
-        square = (self.scale / 2) ** 2
-        return None if inner is None else lambda v: square * inner(v)
+        if self.x_shape[0] != 1:
+            return None
+        return self.operator.normal((self.scale / 2) ** 2 * transfer)
 
     def normal_inverse(self, transfer: Tensor | float, variance: float) -> Linear | None:
         """Return that of the physics, slope included; see :meth:`Operator.normal_inverse`."""

@@ -61,7 +61,14 @@ class Convolution(LinearOperator):
     def normal(self, transfer: Tensor | float) -> Linear:
         """Return A F^-1 T F A^T with one pair of transforms in place of three."""
         gain = transfer * (self.transfer.real**2 + self.transfer.imag**2)
-        return lambda v: self.crop(self._filter(self._widened(v), gain))
+        wide: Tensor | None = None
+
+        def product(v: Tensor) -> Tensor:
+            nonlocal wide
+            wide = self._widened(v, wide)  # what is around the data stays zero
+            return self.crop(self._filter(wide, gain))
+
+        return product
 
     def normal_inverse(self, transfer: Tensor | float, variance: float) -> Linear | None:
         """Return the inverse mode by mode of a periodic blur."""
@@ -70,11 +77,12 @@ class Convolution(LinearOperator):
         gain = transfer * (self.transfer.real**2 + self.transfer.imag**2)
         return lambda v: filtered(v, 1 / (gain + variance), self._axes)
 
-    def _widened(self, v: Tensor) -> Tensor:
-        """Return data on the object's grid, nothing around them."""
+    def _widened(self, v: Tensor, wide: Tensor | None = None) -> Tensor:
+        """Return data on the object's grid, nothing around them; in ``wide`` if it has room."""
         if self.x_shape == self.y_shape:
             return v
-        wide = v.new_zeros((*v.shape[:2], *self._full))
+        if wide is None or wide.shape[:2] != v.shape[:2]:
+            wide = v.new_zeros((*v.shape[:2], *self._full))
         index: tuple[Any, ...] = (..., *self.field)
         wide[index] = v
         return wide

@@ -25,6 +25,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ._graphs import Graphs, are_wanted
+
 Precision = Literal["auto", "float32", "bfloat16"]
 
 WORTH = 0.85
@@ -34,7 +36,19 @@ _known: dict[str, str] = {}
 
 
 def apply_unet(unet: Any, x: Tensor, time: Tensor, fast: torch.dtype | None) -> Tensor:
-    """Return a U-Net's output in the precision of ``x``, computed in ``fast`` where given."""
+    """Return a U-Net's output in the precision of ``x``, computed in ``fast`` where given.
+
+    On CUDA from a recording where that is faster (:mod:`._graphs`), and no weight is trained.
+    """
+    weight = next(unet.parameters())
+    if are_wanted(x) and not weight.requires_grad:
+        graphs: Graphs = unet.__dict__.setdefault("graphs", Graphs())
+        known = (fast, weight.data_ptr())
+        return graphs(lambda x, time: _applied(unet, x, time, fast), x, time, known)
+    return _applied(unet, x, time, fast)
+
+
+def _applied(unet: Any, x: Tensor, time: Tensor, fast: torch.dtype | None) -> Tensor:
     if fast is None:
         plain: Tensor = unet(x, time).sample
         return plain
@@ -74,6 +88,7 @@ def _switch(network: nn.Module, precision: str) -> None:
     layout = torch.channels_last if known else torch.contiguous_format
     unet: Any = network.unet
     unet.to(memory_format=layout)
+    unet.__dict__.pop("graphs", None)  # recordings read the weights where they were
 
 
 def cache_file() -> Path:
