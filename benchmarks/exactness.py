@@ -302,7 +302,7 @@ def join(
     table: Path | None = None,
     chart: Path | None = None,
 ) -> None:
-    """Put the samplers of several runs with the same settings into one, the last one's of each.
+    """Put the cells of several runs with the same settings into one, the last one's of each.
 
     Parameters
     ----------
@@ -316,10 +316,13 @@ def join(
     for path, part in zip(sources, parts, strict=True):
         if any(part[name] != value for name, value in settings.items()):
             raise SystemExit(f"{path} has other settings than {sources[0]}; join equal ones")
-    rows: dict[str, list[dict[str, Any]]] = {}
+    rows: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for part in parts:
-        for kind in dict.fromkeys(row["sampler"] for row in part["rows"]):
-            rows[kind] = [row for row in part["rows"] if row["sampler"] == kind]
+        found: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+        for row in part["rows"]:
+            cell = tuple(row[name] for name in ("sampler", "spectrum", "task", "noise"))
+            found.setdefault(cell, []).append(row)
+        rows |= found
     every = [row for found in rows.values() for row in found]
     for row in every:  # JSON has no numbers for names
         row["coverage"] = {

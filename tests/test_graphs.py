@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,19 +14,24 @@ from torch import Tensor
 
 from napari_dps import reconstruct
 from napari_dps.priors import _graphs, _precision
-from napari_dps.priors._graphs import BEFORE, KEPT, Graphs, are_wanted
+from napari_dps.priors._graphs import BEFORE, KEPT, OFTEN, Graphs, are_wanted
 from napari_dps.priors._network import DenoiserNetwork, NetworkPrior
+from napari_dps.priors._recording import NotRecorded, Recorder
 
 SHAPE = (2, 1, 8, 8)
 
 
-class Tape:
+class Tape(Recorder):
     """Plays work back into the memory of its first result, and counts."""
 
     def __init__(self) -> None:
         self.recorded = self.played = 0
 
-    def __call__(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], Any]]:
+    def warm(self, work: Callable[[], Tensor]) -> None:
+        """Work once."""
+        work()
+
+    def record(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], Any]]:
         """Record."""
         self.recorded += 1
         out = work()
@@ -78,7 +84,7 @@ def warm(graphs: Graphs, shape: tuple[int, ...] = SHAPE) -> None:
 
 def test_a_recording_is_the_network() -> None:
     tape = Tape()
-    graphs = Graphs(lambda: tape)
+    graphs = Graphs(lambda device: tape)
     warm(graphs)
     assert tape.recorded == 3  # the pass alone; the pass and its product
     before = tape.played
@@ -94,7 +100,7 @@ def test_a_recording_is_the_network() -> None:
 
 
 def test_results_stay_when_the_next_call_comes() -> None:
-    graphs = Graphs(Tape)
+    graphs = Graphs(lambda device: Tape())
     warm(graphs)
     x, y, time = image(1), image(2), torch.tensor([1.0, 3.0])
     first = graphs(network, x, time)
@@ -112,7 +118,7 @@ def test_results_stay_when_the_next_call_comes() -> None:
 
 def test_calls_after_another_call_are_made_once_more_not_each_time() -> None:
     tape = Tape()
-    graphs = Graphs(lambda: tape)
+    graphs = Graphs(lambda device: tape)
     warm(graphs)
     _, vjp = product(played(graphs), image(1), torch.ones(2))
     product(played(graphs), image(2), torch.ones(2))
@@ -122,45 +128,72 @@ def test_calls_after_another_call_are_made_once_more_not_each_time() -> None:
     assert tape.played - before == 4
 
 
-def stuck(work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], Any]]:
-    """Play nothing back: what was recorded stays as it is."""
-    return work(), lambda: None
+class Stuck(Tape):
+    """Plays nothing back: what was recorded stays as it is."""
+
+    def record(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], Any]]:
+        """Record."""
+        return work(), lambda: None
 
 
-def refusing(work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], Any]]:
-    """Fail, as a GPU does at what cannot be recorded."""
-    raise RuntimeError("operation not permitted\nwhen stream is capturing")
+class Failing(Tape):
+    """Fails, as a GPU does at what cannot be recorded."""
+
+    error: Exception = RuntimeError("operation not permitted\nwhen stream is capturing")
+
+    def record(self, work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], Any]]:
+        """Fail."""
+        self.recorded += 1
+        raise self.error
+
+
+class Full(Tape):
+    """Has no room."""
+
+    def warm(self, work: Callable[[], Tensor]) -> None:
+        """Refuse."""
+        raise NotRecorded("it would hold about 900 of 1000 MiB that are free")
 
 
 @pytest.mark.parametrize(
-    ("recorder", "reason"),
-    [(stuck, "differs from the network"), (refusing, "not permitted when stream is capturing")],
+    ("recorder", "reason", "shapes"),
+    [
+        (Stuck(), "differs from the network", 2),
+        (Failing(), "not permitted when stream is capturing", 1),  # and no further try
+        (Full(), "900 of 1000 MiB", 2),
+    ],
 )
 def test_what_is_not_the_network_is_not_used(
-    recorder: Any, reason: str, caplog: pytest.LogCaptureFixture
+    recorder: Tape, reason: str, shapes: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "napari_dps")
-    graphs = Graphs(lambda: recorder)
+    graphs = Graphs(lambda device: recorder)
     warm(graphs)
-    assert len(graphs.reasons) == 2 and all(reason in why for why in graphs.reasons.values())
-    assert reason in caplog.text
+    assert len(graphs.reasons) == shapes
+    assert all(reason in why for why in graphs.reasons.values()) and reason in caplog.text
     out, vjp = product(played(graphs), image(1), torch.ones(2))
     expected, exact = product(network, image(1), torch.ones(2))
     assert torch.equal(out, expected) and torch.equal(vjp(out), exact(out))
 
 
 def test_another_error_is_told() -> None:
-    def broken(work: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], Any]]:
-        raise TypeError("a mistake in the program")
-
+    tape = Failing()
+    tape.error = TypeError("a mistake in the program")
     with pytest.raises(TypeError, match="mistake"):
-        warm(Graphs(lambda: broken))
+        warm(Graphs(lambda device: tape))
+
+
+def test_a_black_image_shows_what_is_not_played_back() -> None:
+    graphs = Graphs(lambda device: Stuck())
+    for _ in range(BEFORE + 1):
+        graphs(lambda x, time: x * time[0], torch.zeros(SHAPE), torch.ones(2))
+    assert all("differs" in why for why in graphs.reasons.values()) and graphs.reasons
 
 
 def test_what_takes_longer_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_graphs, "WORTH", 0.9)
     monkeypatch.setattr(_graphs, "_seconds", lambda work, x: 1.0)
-    graphs = Graphs(Tape)
+    graphs = Graphs(lambda device: Tape())
     warm(graphs)
     assert set(graphs.reasons.values()) == {"it would take 1.00 of the network's own time"}
 
@@ -168,7 +201,7 @@ def test_what_takes_longer_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_large_inputs_and_rare_shapes_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_graphs, "LARGEST", 100)
     tape = Tape()
-    graphs = Graphs(lambda: tape)
+    graphs = Graphs(lambda device: tape)
     warm(graphs)  # 128 values
     for k in range(20):
         for _ in range(BEFORE):
@@ -178,7 +211,7 @@ def test_large_inputs_and_rare_shapes_are_left_alone(monkeypatch: pytest.MonkeyP
 
 def test_only_the_last_shapes_stay() -> None:
     tape = Tape()
-    graphs = Graphs(lambda: tape)
+    graphs = Graphs(lambda device: tape)
     shapes = [(1, 1, 2, 2 + k) for k in range(KEPT + 1)]
 
     def call(shape: tuple[int, ...]) -> int:
@@ -188,19 +221,45 @@ def test_only_the_last_shapes_stay() -> None:
 
     for shape in shapes:
         assert sum(call(shape) for _ in range(BEFORE + 2)) == 1
-    assert call(shapes[-1]) == 0 and call(shapes[0]) == 1
+    assert call(shapes[-1]) == 0
+    # Shapes that push each other out would be recorded all the time.
+    assert call(shapes[0]) == 0 and list(graphs.reasons.values()) == ["other shapes came since"]
+    assert torch.equal(
+        graphs(network, image(3, shapes[0]), torch.ones(1)),
+        network(image(3, shapes[0]), torch.ones(1)),
+    )
+
+
+def test_calls_that_take_turns_are_not_made_twice_for_ever() -> None:
+    """Tiles of one image are such: a pass each, then a product each, again and again."""
+    tape = Tape()
+    graphs = Graphs(lambda device: tape)
+    warm(graphs)
+    for _ in range(OFTEN + 2):
+        first = product(played(graphs), image(1), torch.ones(2))[1]
+        second = product(played(graphs), image(2), torch.ones(2))[1]
+        assert torch.equal(first(image(3)), product(network, image(1), torch.ones(2))[1](image(3)))
+        second(image(3))
+    assert list(graphs.reasons.values()) == ["calls of this shape take turns"]
+
+
+def test_a_copy_has_no_recordings() -> None:
+    graphs = Graphs(lambda device: Tape())
+    warm(graphs)
+    assert graphs._kept and not copy.deepcopy(graphs)._kept
+    assert not pickle.loads(pickle.dumps(graphs))._kept
 
 
 def test_recordings_make_room_where_memory_runs_out() -> None:
     tape = Tape()
-    graphs = Graphs(lambda: tape)
+    graphs = Graphs(lambda device: tape)
     warm(graphs)
     calls = []
 
     def hungry(x: Tensor, time: Tensor) -> Tensor:
         calls.append(len(graphs._kept))
         if graphs._kept:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise RuntimeError("CUDA out of memory")
         return network(x, time)
 
     x = image(0, (1, 1, 4, 4))
@@ -208,32 +267,44 @@ def test_recordings_make_room_where_memory_runs_out() -> None:
     assert calls == [2, 0]
 
     def starved(x: Tensor, time: Tensor) -> Tensor:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+        raise RuntimeError("CUDA out of memory")
 
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(RuntimeError, match="out of memory"):
         graphs(starved, x, torch.ones(1))
+    before = tape.recorded
+    warm(graphs)
+    assert tape.recorded == before  # memory is scarce: none is held any more
 
 
-def test_only_gpus_record_and_not_if_turned_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert not are_wanted(image(0))
-    gpu = torch.empty(0, device="meta")
-    assert not are_wanted(gpu)
+class OnCuda:
+    """Stands for an image on a GPU."""
 
-    class OnCuda:
-        device = torch.device("cuda", 0)
+    device = torch.device("cuda", 0)
 
-    on_cuda: Any = OnCuda()
-    assert are_wanted(on_cuda)
-    monkeypatch.setenv("NAPARI_DPS_CUDA_GRAPHS", "0")
-    assert not are_wanted(on_cuda)
+
+def test_only_frozen_networks_on_gpus_record_and_if_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    unet, on_cuda = small_prior().network.unet, OnCuda()
+    monkeypatch.setattr(torch.version, "hip", None)
+    assert not are_wanted(unet, on_cuda)
+    monkeypatch.setenv("NAPARI_DPS_CUDA_GRAPHS", "1")
+    assert are_wanted(unet, on_cuda)
+    assert not are_wanted(unet, image(0)) and not are_wanted(unet, torch.empty(0, device="meta"))
+    assert not are_wanted(torch.nn.Linear(2, 2).requires_grad_(False), on_cuda)
+    unet.requires_grad_(True)
+    assert not are_wanted(unet, on_cuda)
+    unet.requires_grad_(False)
+    monkeypatch.setitem(unet.config, "up_block_types", ["SkipUpBlock2D"])
+    assert not are_wanted(unet, on_cuda)
 
 
 @pytest.fixture
 def tape(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tape]:
     """Let U-Nets on the CPU be recorded."""
     found = Tape()
-    monkeypatch.setattr(_precision, "are_wanted", lambda x: True)
-    monkeypatch.setattr(_precision, "Graphs", lambda: Graphs(lambda: found))
+    monkeypatch.setattr(
+        _precision, "are_wanted", lambda unet, x: not next(unet.parameters()).requires_grad
+    )
+    monkeypatch.setattr(_precision, "Graphs", lambda: Graphs(lambda device: found))
     yield found
 
 
@@ -281,8 +352,10 @@ def test_a_run_is_the_same_from_recordings(tmp_path: Any, monkeypatch: pytest.Mo
     }  # fmt: skip
     expected = reconstruct(y, recipe, device="cpu")
     found = Tape()
-    monkeypatch.setattr(_precision, "are_wanted", lambda x: True)
-    monkeypatch.setattr(_precision, "Graphs", lambda: Graphs(lambda: found))
+    monkeypatch.setattr(
+        _precision, "are_wanted", lambda unet, x: not next(unet.parameters()).requires_grad
+    )
+    monkeypatch.setattr(_precision, "Graphs", lambda: Graphs(lambda device: found))
     got = reconstruct(y, recipe, device="cpu")
     assert found.played > 0
     np.testing.assert_allclose(got.samples, expected.samples, rtol=1e-4, atol=1e-3)

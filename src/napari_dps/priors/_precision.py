@@ -38,14 +38,19 @@ _known: dict[str, str] = {}
 def apply_unet(unet: Any, x: Tensor, time: Tensor, fast: torch.dtype | None) -> Tensor:
     """Return a U-Net's output in the precision of ``x``, computed in ``fast`` where given.
 
-    On CUDA from a recording where that is faster (:mod:`._graphs`), and no weight is trained.
+    On CUDA from a recording, where asked for (:mod:`._graphs`).
     """
-    weight = next(unet.parameters())
-    if are_wanted(x) and not weight.requires_grad:
-        graphs: Graphs = unet.__dict__.setdefault("graphs", Graphs())
-        known = (fast, weight.data_ptr())
-        return graphs(lambda x, time: _applied(unet, x, time, fast), x, time, known)
-    return _applied(unet, x, time, fast)
+    if not are_wanted(unet, x):
+        return _applied(unet, x, time, fast)
+    graphs: Graphs = unet.__dict__.setdefault("graphs", Graphs())
+    return graphs(
+        lambda x, time: _applied(unet, x, time, fast),
+        x,
+        time,
+        label=(fast, next(unet.parameters()).data_ptr()),
+        rough=fast is not None,
+        keep=lambda: [weight.detach() for weight in unet.parameters()],
+    )
 
 
 def _applied(unet: Any, x: Tensor, time: Tensor, fast: torch.dtype | None) -> Tensor:
