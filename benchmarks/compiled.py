@@ -7,8 +7,8 @@ Seconds of a forward pass (no gradients), of one that keeps what a product needs
 with the transposed Jacobian, as the samplers make them and behind ``torch.compile``; the seconds
 that compiling takes; and after how many steps of ``mmps`` (a pass and two products) compiling has
 paid for itself, null where it never does. Largest difference of the outputs, in prior units.
-On a CPU the process's own time, the least of some turns. On CUDA also from recorded graphs, as runs
-do by themselves (``graphs``, with the step's share of the plain time and the largest difference).
+On a CPU the process's own time, the least of some turns. On CUDA also from recorded graphs
+(``graphs``, with the step's share of the plain time and the largest difference).
 """
 
 from __future__ import annotations

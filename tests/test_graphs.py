@@ -297,13 +297,16 @@ def test_only_frozen_networks_on_gpus_record_and_if_asked(monkeypatch: pytest.Mo
     assert not are_wanted(unet, on_cuda)
 
 
+def frozen(unet: Any, x: Tensor) -> bool:
+    """Whether a network is frozen, wherever it is."""
+    return not next(unet.parameters()).requires_grad
+
+
 @pytest.fixture
 def tape(monkeypatch: pytest.MonkeyPatch) -> Iterator[Tape]:
     """Let U-Nets on the CPU be recorded."""
     found = Tape()
-    monkeypatch.setattr(
-        _precision, "are_wanted", lambda unet, x: not next(unet.parameters()).requires_grad
-    )
+    monkeypatch.setattr(_precision, "are_wanted", frozen)
     monkeypatch.setattr(_precision, "Graphs", lambda: Graphs(lambda device: found))
     yield found
 
@@ -352,9 +355,7 @@ def test_a_run_is_the_same_from_recordings(tmp_path: Any, monkeypatch: pytest.Mo
     }  # fmt: skip
     expected = reconstruct(y, recipe, device="cpu")
     found = Tape()
-    monkeypatch.setattr(
-        _precision, "are_wanted", lambda unet, x: not next(unet.parameters()).requires_grad
-    )
+    monkeypatch.setattr(_precision, "are_wanted", frozen)
     monkeypatch.setattr(_precision, "Graphs", lambda: Graphs(lambda device: found))
     got = reconstruct(y, recipe, device="cpu")
     assert found.played > 0
