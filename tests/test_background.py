@@ -140,3 +140,37 @@ def test_bad_values_are_one_sentence(fields: dict[str, Any], words: str) -> None
     with pytest.raises(DPSError, match=words) as caught:
         napari_dps.reconstruct(measured, FAST, forward={"kind": "identity", **fields}, device="cpu")
     assert "\n" not in str(caught.value)
+
+
+def darkness(counts: np.ndarray, background: Any, **parts: Any) -> list[str]:
+    """Return what a run says of a background before it samples."""
+    forward = {"kind": "gaussian-blur", "sigma": 1.5, "background": background}
+    run = Run(counts, {"forward": forward, "noise": "poisson", "prior": PRIOR, **parts})
+    run._bind()
+    return [told for told in run.warnings if "background alone" in told]
+
+
+def test_a_background_of_more_light_than_there_is_is_told() -> None:
+    counts = np.random.default_rng(0).poisson(5.0 + 0.5 * OBJECT)
+    assert not darkness(counts, 5.0) and not darkness(counts, 0.0)
+    told = darkness(counts, 1000.0)
+    assert told and "the image holds 2% of the light" in told[0] and "offset" in told[0]
+    # One dark frame is enough; a field of background alone is none, and chance says nothing.
+    stack = np.stack([counts, counts // 20])
+    assert "a frame holds" in darkness(stack, 15.0, noise={"kind": "poisson"})[0]
+    assert not darkness(np.random.default_rng(1).poisson(5.0, SHAPE), 5.0)
+    assert not darkness(np.random.default_rng(2).poisson(5.0, SHAPE), 5.05)
+
+
+def test_pixels_that_do_not_count_hold_no_light() -> None:
+    counts = np.random.default_rng(0).poisson(5.0 + 0.5 * OBJECT)
+    counts[:, :24] = 0
+    valid = counts > 0
+    assert darkness(counts, 25.0) and not darkness(counts, 25.0, valid=valid)
+    assert darkness(counts, 200.0, valid=valid)
+
+
+def test_a_slope_is_summed_where_it_lies() -> None:
+    counts = np.random.default_rng(0).poisson(SLOPE)
+    assert not darkness(counts, SLOPE)
+    assert darkness(counts, 1.5 * SLOPE)

@@ -12,10 +12,17 @@ from napari_dps.errors import InputError
 from napari_dps.grid import Grid
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from napari_dps.components import ForwardModel, NoiseModel
+    from napari_dps.core.likelihood import Likelihood
     from napari_dps.core.operator import Operator
 
-__all__ = ["gain_of", "illuminated"]
+__all__ = ["darkness_warnings", "gain_of", "illuminated"]
+
+CERTAIN, TELLING = 5.0, 0.98
+"""Standard errors by which a frame is darker than its background before it is told, and the share
+of it above which a background is off by no more than backgrounds usually are."""
 
 
 def gain_of(noise: NoiseModel, grid: Grid) -> float | NDArray[np.float64]:
@@ -65,6 +72,41 @@ def illuminated(
         None if flat is None else tensor(flat),
         tensor(dark / own) if dark.any() else None,
     )
+
+
+def darkness_warnings(
+    operator: Operator, y: Tensor, valid: Tensor | None, likelihood: Likelihood
+) -> list[str]:
+    """Warn where a frame holds less light than its background alone would give.
+
+    Parameters
+    ----------
+    operator : Operator
+        The physics, background included; of photoelectrons.
+    y : Tensor, shape (B, *y_shape)
+        Measurement.
+    valid : Tensor of bool or None
+        Data that count.
+    likelihood : Likelihood
+        Gives their variance.
+    """
+    import torch
+
+    with torch.no_grad():
+        empty = operator(torch.zeros((1, *operator.x_shape), dtype=y.dtype, device=y.device))
+    counts = torch.ones_like(y) if valid is None else valid.expand_as(y).to(y)
+    dark = (counts * empty).double().flatten(1).sum(1)
+    light = (counts * y).double().flatten(1).sum(1)
+    spread = (counts * likelihood.variance(empty)).double().flatten(1).sum(1).sqrt()
+    missing = (dark > 0) & (light < dark - CERTAIN * spread) & (light < TELLING * dark)
+    if not bool(missing.any()):
+        return []
+    share = float((light / dark.clamp_min(1e-30)).min())
+    return [
+        f"{'a frame' if len(y) > 1 else 'the image'} holds {share:.0%} of the light that its "
+        "background alone would give, so that the object would have to be negative; check "
+        "`background`, and the camera's gain and offset"
+    ]
 
 
 def _flat(model: ForwardModel, grid: Grid) -> NDArray[np.float64] | None:

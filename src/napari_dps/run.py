@@ -19,7 +19,7 @@ from napari_dps.cost import estimate_cost
 from napari_dps.datum import datum_of, grid_of
 from napari_dps.errors import DPSError, InputError
 from napari_dps.image import Image
-from napari_dps.light import gain_of, illuminated
+from napari_dps.light import darkness_warnings, gain_of, illuminated
 from napari_dps.memory import Layout, is_out_of_memory, layout, smaller
 from napari_dps.noise._warnings import saturation_warnings
 from napari_dps.prepare import Prepared, open_image, prepare
@@ -159,6 +159,7 @@ class Run:
             valid = torch.as_tensor(self._prepared.valid[self._live], device=self.device)
             valid = valid.reshape(y.shape)
             y = torch.where(valid, y, torch.zeros_like(y))
+        self.warnings += darkness_warnings(operator, y, valid, likelihood)
         sampler = self.recipe.sampler.choose(
             affine=operator.is_affine,
             symmetric=operator.symmetric,
