@@ -20,6 +20,7 @@ from napari_dps.core.operator import MappedOperator, Operator
 from napari_dps.core.prior import NoPrior
 from napari_dps.core.problem import Problem
 from napari_dps.core.streams import Streams
+from napari_dps.errors import RecipeError
 from napari_dps.grid import Grid
 
 
@@ -129,6 +130,20 @@ def test_wiener_chooses_the_smoothest_that_explains_the_data():
 
 
 # Richardson-Lucy ---------------------------------------------------------------------------------
+
+
+def test_wiener_clips_no_complex_object():
+    mask = np.ones((12, 10), dtype=bool)
+    for kind, refused in (("complex", True), ("real", False)):
+        operator = bound("fourier-mask", (2, 12, 10), mask=mask, object=kind)
+        y = torch.randn((1, *operator.y_shape), dtype=torch.float64)
+        problem = posed(operator, y, GaussianLikelihood(0.1))
+        sampler = make("sampler", {"kind": "wiener", "positive": True}).bind(Grid((8, 8)))
+        if refused:
+            with pytest.raises(RecipeError, match="complex, so `positive` would clip"):
+                sampler.check(problem)
+        else:
+            assert float(steps_of(problem, "wiener", positive=True)[-1].x0.min()) >= 0
 
 
 def test_richardson_lucy_is_the_plain_update_conserves_flux_and_climbs():

@@ -72,8 +72,15 @@ class WienerSampler(Sampler):
         self.positive, self.iterations, self.tolerance = positive, iterations, tolerance
 
     def check(self, problem: Problem) -> None:
-        """Refuse operators that are not affine."""
+        """Refuse operators that are not affine, and to clip what is no light."""
         refuse_non_affine(problem, "wiener")
+        operator = problem.operator.operator
+        two_parts = operator.x_shape[0] == 2 and not isinstance(operator, ChannelwiseOperator)
+        if self.positive and two_parts:
+            raise RecipeError(
+                "the object is complex, so `positive` would clip its real and imaginary part, "
+                "which may lie below zero; set it to false"
+            )
 
     def total_steps(self) -> int:
         """Return the products of all solves, at most; a solve that converges skips the rest."""
