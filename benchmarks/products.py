@@ -1,6 +1,7 @@
 """How many products with the network's Jacobian a step of moment matching needs, as JSON.
 
-    python benchmarks/products.py --data FOLDER [--images 2] [--peak 300] [--side 64] [--out FILE]
+    python benchmarks/products.py --data FOLDER [--images 2] [--peak 300] [--side 64]
+        [--guess 20] [--out FILE]
 
 Deblurring (Gaussian PSF of sigma 2 px, Poisson noise, the 99.8th percentile at ``peak`` photons
 over a background of 1) of crops of FOLDER/eval/clean. At every noise level of a run the linear
@@ -27,7 +28,7 @@ from napari_dps.core import moments
 from napari_dps.core.problem import Problem
 from napari_dps.core.sampler import GuidedSampler, Sampler
 from napari_dps.grid import Grid
-from napari_dps.samplers.mmps import MMPS
+from napari_dps.samplers import mmps
 
 COUNTS, REFERENCE = (1, 2, 3, 4, 8, 12), 40
 Guess = Callable[[Tensor], Tensor] | None
@@ -69,7 +70,7 @@ class Watch:
         return moments.MomentSolution(reference, REFERENCE)
 
 
-class Watched(MMPS):
+class Watched(mmps.MMPS):
     """Moment matching that tells the watch its noise levels."""
 
     def bind(self, grid: Grid) -> Sampler:
@@ -91,7 +92,13 @@ WATCH = Watch()
 
 @app.default
 def main(
-    *, data: Path, images: int = 2, peak: float = 300.0, side: int = 64, out: Path | None = None
+    *,
+    data: Path,
+    images: int = 2,
+    peak: float = 300.0,
+    side: int = 64,
+    guess: int | None = None,
+    out: Path | None = None,
 ) -> None:
     """Run the study.
 
@@ -105,10 +112,14 @@ def main(
         Photons at the 99.8th percentile.
     side
         Of the crops, in pixels.
+    guess
+        Iterations of the system by the power spectrum that leads the products; the sampler's own.
     out
         File for the JSON.
     """
     moments.solve_moments = WATCH
+    if guess is not None:
+        mmps.GUESS = (guess, 0.0)
     rows = []
     for number, path in enumerate(clean_images(data, images)):
         counts, _ = restore.measure(read(path), peak, seed=number, side=side)
@@ -125,7 +136,8 @@ def main(
         }
         for name in ("led", "alone")
     }
-    found = {"what": __doc__, "peak": peak, "side": side, "summary": summary, "rows": rows}
+    settings = {"peak": peak, "side": side, "guess": mmps.GUESS[0]}
+    found = {"what": __doc__, **settings, "summary": summary, "rows": rows}
     publish({**found, "summary_levels": [0.05, 0.7], "machine": machine()}, out)
 
 
