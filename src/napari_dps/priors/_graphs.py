@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any
@@ -72,7 +72,7 @@ class Graphs:
     def __init__(self, recorder: Callable[[torch.device], Recorder] = Recorder) -> None:
         self._recorder = recorder
         self._seen: Counter[Any] = Counter()
-        self._kept: OrderedDict[Any, Recording] = OrderedDict()
+        self._kept: dict[Any, Recording] = {}  # the one used last at the end
         self._off = False
         self.reasons: dict[Any, str] = {}
 
@@ -124,6 +124,7 @@ class Graphs:
         elif recording.again > OFTEN and 2 * recording.again > recording.pulls:
             self._drop(key, "calls of this shape take turns")
             return self._plain(network, x, time)
+        self._kept[key] = self._kept.pop(key, recording)
         if not products:
             return recording.run(x, time)[0]
         out: Tensor = Replayed.apply(x, time, recording)  # type: ignore[no-untyped-call]
@@ -168,6 +169,7 @@ class Graphs:
                 reason = str(error)
             except RuntimeError as error:  # memory ran out, or something cannot be recorded
                 reason = " ".join(str(error).split())[:200]
+                log.warning("a CUDA graph could not be recorded, none is used: %s", reason)
                 # Another try might fail as well, and each leaves something behind on the GPU.
                 self._off = True
         if reason is not None:
