@@ -119,7 +119,7 @@ def main(
     """
     moments.solve_moments = WATCH
     if guess is not None:
-        mmps.GUESS = (guess, 0.0)
+        mmps.leading_iterations = lambda problem, largest: guess
     rows = []
     for number, path in enumerate(clean_images(data, images)):
         counts, _ = restore.measure(read(path), peak, seed=number, side=side)
@@ -136,7 +136,7 @@ def main(
         }
         for name in ("led", "alone")
     }
-    settings = {"peak": peak, "side": side, "guess": mmps.GUESS[0]}
+    settings = {"peak": peak, "side": side, "guess": guess or "sampler's own"}
     found = {"what": __doc__, **settings, "summary": summary, "rows": rows}
     publish({**found, "summary_levels": [0.05, 0.7], "machine": machine()}, out)
 

@@ -57,6 +57,7 @@ def find_start(run: Run) -> Iterator[tuple[int, int]]:
     problem.noise_levels = problem.find_noise_levels()
     problem.noise_level = problem.noise_levels and min(problem.noise_levels)
     problem.reference = mapped(problem.start.estimate) if operator.is_affine else None
+    problem.precisions = problem.find_precisions()
     _warn_of_little_noise(run)
     if not all(e.details.get("level_shown", True) for e in found) and LEVEL not in " ".join(
         run.warnings

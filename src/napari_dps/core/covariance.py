@@ -120,6 +120,14 @@ class StationaryCovariance(Covariance):
         else:
             self.transfer = spectrum * sigma**2 / (spectrum + sigma**2) + extra
         self._axes = tuple(range(2, x.ndim))
+        self._prior, self._sigma, self._extra = prior, sigma, extra
+        self._shape = tuple(x.shape[2:])
+
+    @property
+    def largest(self) -> float:
+        """The largest variance of a mode, without a look at the device."""
+        power = self._prior.largest_power(self._shape)
+        return power * self._sigma**2 / (power + self._sigma**2) + self._extra
 
     def _filter(self, v: Tensor, transfer: Tensor | float) -> Tensor:
         if not isinstance(transfer, Tensor):

@@ -139,6 +139,6 @@ def _solved(
         if inverse is not None:
             return x + covariance(vjp(inverse(problem.residual(z))))
     root, normal = variance.sqrt(), problem.operator.normal(covariance.transfer)
-    system = TypicalSystem(covariance, jvp, vjp, root, mask, normal)
+    system = TypicalSystem(covariance, jvp, vjp, root, mask, normal, problem.alike)
     u = system.solve(problem.residual(z) / root, iterations=iterations, tolerance=TOLERANCE)
     return x + system.image(u)

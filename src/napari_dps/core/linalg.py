@@ -40,12 +40,15 @@ def smooth(image: Tensor, size: int) -> Tensor:
     return functional.avg_pool2d(functional.pad(image, (r, r, r, r), mode="replicate"), size, 1)
 
 
-def filtered(v: Tensor, transfer: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Return F^-1 T F v for a real FFT over ``axes``."""
+def filtered(v: Tensor, transfer: Tensor, axes: tuple[int, ...], norm: str = "backward") -> Tensor:
+    """Return F^-1 T F v for a real FFT over ``axes``; ``norm`` is that of F^-1.
+
+    With "forward" T has been divided by the number of modes already, which spares a pass.
+    """
     spectrum = torch.fft.rfftn(v, dim=axes)
     spectrum *= transfer  # in place: nothing else holds it, and large images feel the copy
     shape = [v.shape[axis] for axis in axes]
-    back: Tensor = torch.fft.irfftn(spectrum, s=shape, dim=axes)
+    back: Tensor = torch.fft.irfftn(spectrum, s=shape, dim=axes, norm=norm)
     return back
 
 

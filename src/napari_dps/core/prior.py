@@ -81,6 +81,15 @@ class Prior(nn.Module):
             kept = self.__dict__["_half_spectrum"] = (key, half)
         return kept[1]
 
+    def largest_power(self, shape: tuple[int, ...]) -> float:
+        """Return the largest variance of a mode on a grid of ``shape``, and keep it."""
+        kept: tuple[object, float] = self.__dict__.get("_largest_power", (None, 0.0))
+        if kept[0] != shape:
+            spectrum = self.power_spectrum(shape)
+            largest = self.data_std**2 if spectrum is None else float(spectrum.max())
+            kept = self.__dict__["_largest_power"] = (shape, largest)
+        return kept[1]
+
     def bytes_per_pixel(self) -> float:
         """Return about how many bytes one pixel of one sample needs in :meth:`linearize`."""
         return 64.0

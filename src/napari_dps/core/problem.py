@@ -65,6 +65,9 @@ class Problem:
         the start: no detail of the posterior is finer.
     noise_levels : list of float or None
         That of each frame, of which ``noise_level`` is the least.
+    precisions : list of float or None
+        What an affine A tells of each frame's best measured regions: one over the squared noise
+        there, in prior units.
     reference : Tensor or None, shape (B or 1, *y_shape)
         Expectation of the informed start: no datum is called more certain than half of it says.
     calls : dict
@@ -84,6 +87,7 @@ class Problem:
     start: Start | None = None
     noise_level: float | None = None
     noise_levels: list[float] | None = None
+    precisions: list[float] | None = None
     reference: Tensor | None = None
     calls: dict[str, int] = field(default_factory=lambda: {"forward": 0, "vjp": 0})
     checkpoint: Callable[[], None] | None = None
@@ -114,18 +118,28 @@ class Problem:
         levels = self.noise_levels and [self.noise_levels[k] for k in frames]
         if levels:
             level = min(levels)
+        precisions = self.precisions and [self.precisions[k] for k in frames]
         valid = None if self.valid is None else take(self.valid)
         reference = None if self.reference is None else take(self.reference)
         return replace(
             self, y=take(self.y), operator=operator, valid=valid, start=start, reference=reference,
-            noise_level=level, noise_levels=levels,
+            noise_level=level, noise_levels=levels, precisions=precisions,
         )  # fmt: skip
 
     def ladders(self, apart: bool = False) -> list[object]:
-        """Return what each frame's ladder of noise levels hangs on; none are alike if ``apart``."""
+        """Return what each frame's steps hang on but its data; none are alike if ``apart``."""
         errors = [] if self.start is None else self.start.errors
-        levels = self.noise_levels or []
-        return [(k * apart, *errors[k : k + 1], *levels[k : k + 1]) for k in range(len(self.y))]
+        known = (errors, self.noise_levels or [], self.precisions or [])
+        return [
+            (apart * k, *(value for each in known for value in each[k : k + 1]))
+            for k in range(len(self.y))
+        ]
+
+    @property
+    def alike(self) -> bool:
+        """Whether one affine measurement is that of all samples of a batch."""
+        frames = (self.y, self.operator.scale, self.operator.background)
+        return self.operator.is_affine and all(len(of) == 1 for of in frames)
 
     def variance(self, z: Tensor) -> Tensor:
         """Return the variance of the data for guidance at expectation ``z``.
@@ -209,6 +223,23 @@ class Problem:
             information += vjp(weight * signs) ** 2 / PROBES
         typical = information.flatten(1).median(1).values
         return typical.rsqrt().nan_to_num(torch.inf)
+
+    def find_precisions(self) -> list[float] | None:
+        """Return the precision of each frame's best measured regions in prior units.
+
+        With w = A^T V^-1 A 1, the precision of brightness that changes slowly, it is the mean of w
+        weighted by w: times the largest variance of a prior's modes about the largest eigenvalue of
+        V^-1/2 A C A^T V^-1/2, for steep spectra as for white ones. None where A is not affine.
+        """
+        if self.start is None or not self.operator.is_affine:
+            return None
+        z, jvp, vjp = self.operator.linearize(self.start.estimate)
+        seen = jvp(torch.ones_like(self.start.estimate)) / self.variance(z)
+        if self.valid is not None:
+            seen = torch.where(self.valid, seen, torch.zeros_like(seen))
+        weight = vjp(seen).flatten(1).double()
+        mean = weight.square().sum(1) / weight.abs().sum(1)
+        return mean.nan_to_num(0.0).expand(len(self.y)).tolist()
 
     def frame_noise(self) -> Tensor | None:
         """Return the noise in prior units of typical pixels of each frame, shape (B or 1,)."""

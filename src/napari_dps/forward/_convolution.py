@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import reduce
 from typing import Any
 
@@ -60,13 +61,13 @@ class Convolution(LinearOperator):
 
     def normal(self, transfer: Tensor | float) -> Linear:
         """Return A F^-1 T F A^T with one pair of transforms in place of three."""
-        gain = transfer * (self.transfer.real**2 + self.transfer.imag**2)
+        gain = transfer * (self.transfer.real**2 + self.transfer.imag**2) / math.prod(self._full)
         wide: Tensor | None = None
 
         def product(v: Tensor) -> Tensor:
             nonlocal wide
             wide = self._widened(v, wide)  # what is around the data stays zero
-            return self.crop(self._filter(wide, gain))
+            return self.crop(filtered(wide, gain, self._axes, norm="forward"))
 
         return product
 
