@@ -8,9 +8,9 @@ import torch
 
 from napari_dps.core import typical as typical_module
 from napari_dps.core.covariance import StationaryCovariance
-from napari_dps.core.linalg import conjugate_gradients
+from napari_dps.core.linalg import conjugate_gradients, iterations_for
 from napari_dps.core.problem import Problem
-from napari_dps.core.typical import TypicalSystem, iterations_for
+from napari_dps.core.typical import TypicalSystem
 from napari_dps.run import Run
 from napari_dps.samplers import mmps
 from napari_dps.start import find_start

@@ -167,6 +167,10 @@ class WrappedPrior(Prior):
         """Return the wrapped prior's spectrum."""
         return self.prior.power_spectrum(shape)
 
+    def largest_power(self, shape: tuple[int, ...]) -> float:
+        """Return the wrapped prior's, which is kept from batch to batch."""
+        return self.prior.largest_power(shape)
+
     def bytes_per_pixel(self) -> float:
         """Return the wrapped prior's need."""
         return self.prior.bytes_per_pixel()

@@ -7,7 +7,6 @@ Gaussian prior; for a learned one of the right size scale by scale.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -20,31 +19,7 @@ from napari_dps.core.operator import Linear
 
 LARGE = 2**17
 """Data from which on a CPU solves for one sample after the other: several do not fit its cache. Of
-512 x 512 pixels, eight at once take a quarter longer than eight times one."""
-
-
-def iterations_for(condition: float, share: float, most: int) -> int:
-    """Return the iterations that leave ``share`` of a residual to conjugate gradients at worst.
-
-    Chebyshev's bound on the error, 2 ((sqrt(k) - 1) / (sqrt(k) + 1))^n for condition k, which the
-    residuals of these systems follow.
-
-    Parameters
-    ----------
-    condition : float
-        Largest eigenvalue over the smallest, 1 or more.
-    share : float
-        Wanted residual over the right-hand side, below 1.
-    most : int
-        No more than these are returned, and no less than one.
-    """
-    root = math.sqrt(condition)
-    if root <= 1:
-        return 1
-    shrinks = math.log1p(2 / (root - 1))  # by so much in one iteration, as a logarithm
-    if most * shrinks <= math.log(2 / share):
-        return most
-    return max(1, math.ceil(math.log(2 / share) / shrinks))
+512 x 512 pixels, eight at once take a third longer than eight times one."""
 
 
 @dataclass

@@ -59,7 +59,7 @@ SHARE, MOST = 0.1, 12
 """Where the system by the power spectrum leads a network's products: what its solution may leave of
 the residual, and its most iterations. As many are made as the noise level and the data need at
 worst, the same every time: stopping at a tolerance changed the guess by a whole iteration where
-rounding tipped it over, and a sample by up to 2 % of its contrast (by 0.01 % now). On twelve
+rounding tipped it over, and a sample by up to 2 % of its contrast (by 0.02 % now). On twelve
 training crops at 300 photons 20 always did no better than as needed up to 20, in a quarter less
 iterations; single samples are 0.12 dB nearer to the truth than with 6 always, the mean of eight
 0.05 dB farther (up to 8: 0.05 and 0.05; up to 20: 0.14 and 0.02). Of 1e5 photons in single pixels
@@ -110,7 +110,7 @@ class MMPS(SamplerChoice):
 
 def leading_iterations(problem: "Problem", largest: float) -> int:
     """Return the iterations of a guess where a mode of x0 varies by ``largest`` at most."""
-    from napari_dps.core.typical import iterations_for
+    from napari_dps.core.linalg import iterations_for
 
     if problem.precisions is None:
         return MOST
